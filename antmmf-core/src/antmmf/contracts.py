@@ -1,0 +1,258 @@
+"""What the parts promise each other: dataclasses for what flows, Protocols for what is accepted.
+
+Shape letters, everywhere: B videos, C clips of F frames, N texts, L tokens, D = an encoder's ``dim``, V = vocabulary,
+T = frames of one video, H and W = pixels. Masks are bool and True where real.
+This module imports no torch, so that the command line can read a component's signature without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from antmmf.batch import Batch
+
+Json = Any  # what json.dumps takes; the one place where an untyped value may travel
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One line of a transcript; ``start`` and ``end`` in seconds."""
+
+    start: float
+    end: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One (media, start, end) with ALL its texts; for question answering, one question.
+
+    ``key`` is unique within its data set and stable over time (never a row number). ``media`` is a file's path.
+    ``start``/``end`` are seconds, None for the whole file. ``negatives`` are texts known to be false for this media:
+    they join a training batch as texts that nobody owns, and an evaluation as the wrong choices.
+    """
+
+    key: str
+    media: str
+    start: float | None = None
+    end: float | None = None
+    texts: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+    transcript: tuple[Segment, ...] = ()
+    question: str | None = None
+    answer: str | None = None
+    options: tuple[str, ...] = ()
+    language: str = "en"
+    extras: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A record after decoding: ``frames`` (C, F, 3, H, W) uint8 and the texts that were drawn.
+
+    ``id`` is the 64-bit hash of data set name and key (signed, so that it fits a tensor).
+    """
+
+    id: int
+    record: Record
+    frames: Tensor
+    texts: tuple[str, ...]
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """A generator of records; indexing, order, decoding, augmentation and quarantine are the core's.
+
+    Optional: ``prepare() -> None`` makes what ``records`` reads (called once, by one process, before ``sources``), and
+    ``draw(record, rng) -> Record``, pure, runs in the worker in training only (default: one of the texts).
+    """
+
+    def sources(self) -> Sequence[Path]:
+        """Files that ``records`` reads: the index is rebuilt when their size or time changes."""
+        ...
+
+    def records(self) -> Iterator[Record]:
+        """Yield every record of the split, in a stable order; raise ``DataError`` with file:line on a broken one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What a reader returns: ``frames`` (T, H, W, 3) uint8 RGB, upright, in the order that was picked."""
+
+    frames: np.ndarray
+    num_total: int
+
+
+Pick = Callable[["np.ndarray"], "np.ndarray"]
+"""Presentation times in seconds (T,) float64 -> indices (K,) int64 into them; may repeat, need not be sorted."""
+
+
+@runtime_checkable
+class FrameReader(Protocol):
+    """Decodes the picked frames of one file and no more; raises ``DataError`` with the reason when it cannot."""
+
+    def read(self, source: Path, pick: Pick) -> Clip: ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Chooses frames: times (T,) in seconds -> indices (C, F). A pure function of times and ``rng`` (None: evaluation)."""
+
+    def __call__(self, times: np.ndarray, rng: np.random.Generator | None) -> np.ndarray: ...
+
+
+@runtime_checkable
+class Transform(Protocol):
+    """Changes pixels, alike in all frames of a clip: (T, 3, H, W) uint8 -> (T, 3, h, w) uint8; ``rng`` None: evaluation."""
+
+    def __call__(self, frames: Tensor, rng: np.random.Generator | None) -> Tensor: ...
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What every encoder returns; R is B for videos and N for texts.
+
+    ``tokens`` (R, L, D), ``mask`` (R, L) True where real, ``pooled`` (R, D), ``clips`` (R, C, D) for videos,
+    ``attention`` (R, L) the attention each token received, where an encoder offers it.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    pooled: Tensor
+    clips: Tensor | None = None
+    attention: Tensor | None = None
+
+
+@runtime_checkable
+class VisionEncoder(Protocol):
+    """Turns ``frames`` (B, C, F, 3, H, W) uint8 with real ``sizes`` (B, 2) into ``Encoded``; normalises on the device."""
+
+    dim: int
+    image_size: int | None
+    masks_padding: bool
+
+    def __call__(self, frames: Tensor, sizes: Tensor) -> Encoded: ...
+
+    def blocks(self) -> Sequence[nn.Module]:
+        """The repeated blocks, for sharding and activation checkpointing."""
+        ...
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Turns texts into ids; picklable, so that it runs in the loader's workers."""
+
+    pad_id: int
+    mask_id: int
+    special_ids: frozenset[int]
+
+    def __len__(self) -> int: ...
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text with its special tokens, cut to the maximum length, not padded."""
+        ...
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """Turns ``tokens`` (N, L) int64 with ``mask`` (N, L) into ``Encoded``."""
+
+    dim: int
+    tokenizer: Tokenizer
+
+    def __call__(self, tokens: Tensor, mask: Tensor) -> Encoded: ...
+
+    def blocks(self) -> Sequence[nn.Module]: ...
+
+
+@runtime_checkable
+class FusionEncoder(Protocol):
+    """Reads a text together with a video, text first; ``vocabulary`` (V, D) is the word table, for tied heads."""
+
+    dim: int
+
+    @property
+    def vocabulary(self) -> Tensor: ...
+
+    def fuse(self, tokens: Tensor, mask: Tensor, video: Encoded) -> Encoded:
+        """Row i of ``tokens`` (N, L) with row i of ``video`` (N, K, D); returns N rows of L + K tokens."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One part of the loss: ``weight * sum / count``, where sums and counts are added over micro-batches and ranks."""
+
+    sum: Tensor
+    count: Tensor | float
+    weight: float = 1.0
+
+
+class ContrastiveLoss(Protocol):
+    """Pulls a video to its texts; ``video`` (B, D) and ``text`` (N, D) of unit length, ``owner`` (N,), -1 for nobody's."""
+
+    def __call__(self, video: Tensor, text: Tensor, owner: Tensor) -> Term: ...
+
+
+class Collator(Protocol):
+    """Samples to one batch; picklable and without weights, because it runs in the loader's workers."""
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch: ...
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """Reads the rows of a whole split and returns named figures; each sample counts once."""
+
+    def update(self, rows: Mapping[str, Tensor]) -> None: ...
+
+    def compute(self) -> dict[str, Figure]: ...
+
+    def reset(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value with its 95 % interval (None where it has none), over ``n`` cases."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+class Optimizer(Protocol):
+    """Builds a torch optimizer for parameter groups; a typed wrapper, since torch's signatures cannot be read as a schema."""
+
+    def __call__(self, groups: list[dict[str, Any]]) -> Any: ...
+
+
+class Schedule(Protocol):
+    """Factor on the learning rate at ``step`` (0-based) of ``max_steps``."""
+
+    def __call__(self, step: int, max_steps: int) -> float: ...
+
+
+class Assets(Protocol):
+    """Things made from training data that a model cannot do without: a vocabulary, an answer list.
+
+    They are saved in every checkpoint; a model that is loaded gets the saved ones and never reads training data.
+    """
+
+    def get(self, name: str, make: Callable[[Iterator[str]], Json]) -> Json:
+        """The saved asset, else ``make(training texts)``, which is then saved. JSON values only."""
+        ...

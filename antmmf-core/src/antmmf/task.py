@@ -1,0 +1,44 @@
+"""A task is the module that is trained: encoders, head and loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from antmmf.batch import Batch
+from antmmf.contracts import Collator, Term
+
+
+@dataclass(frozen=True)
+class TaskOutput:
+    """What a forward pass returns.
+
+    ``terms`` are the parts of the loss by name (training; empty in evaluation). ``rows`` are what metrics read, one
+    tensor a name; the rows of all batches of a split are concatenated, so every name has one meaning of its first
+    dimension (videos or texts) in the whole split.
+    """
+
+    terms: Mapping[str, Term] = field(default_factory=dict)
+    rows: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Task(nn.Module, ABC):
+    """Base of all tasks. The encoders are called ``vision`` and ``text`` in every task, so that any task's checkpoint
+    can start any other. The constructor's keyword parameters are the config schema; ``vision``, ``text``, ``fusion``
+    and ``assets`` are filled from ``model_attributes`` and by the run, never from ``params``.
+    """
+
+    @abstractmethod
+    def collator(self, train: bool) -> Collator:
+        """A picklable function from samples to a batch; it holds no weights."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> TaskOutput:
+        """Training (``self.training``): the terms of the loss. Evaluation: the rows that metrics read."""
+
+    def evaluate_split(self, rows: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Called once a split with the rows of all its batches, for what needs the model again (cross encoder)."""
+        return rows
