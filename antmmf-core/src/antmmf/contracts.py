@@ -256,3 +256,48 @@ class Assets(Protocol):
     def get(self, name: str, make: Callable[[Iterator[str]], Json]) -> Json:
         """The saved asset, else ``make(training texts)``, which is then saved. JSON values only."""
         ...
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class RunState:
+    """Everything that moves during a run; all of it is in the checkpoint.
+
+    ``step`` optimizer steps done; ``epoch`` 1-based; ``position`` samples of this epoch already consumed;
+    ``best_value``/``best_step`` of the monitored metric; ``bad_samples`` seen so far.
+    """
+
+    step: int = 0
+    epoch: int = 1
+    position: int = 0
+    best_value: float | None = None
+    best_step: int | None = None
+    bad_samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What is known when a run starts: its ``recipe``, folder, lengths, and the resolved config as plain values."""
+
+    recipe: str
+    save_dir: Path
+    max_steps: int
+    steps_per_epoch: int
+    batch_size: int
+    device: str
+    notes: tuple[str, ...]
+    config: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One optimizer step in floats: total ``loss``, ``terms`` by name, ``lr``, ``grad_norm``, seconds by part."""
+
+    loss: float
+    terms: Mapping[str, float]
+    lr: float
+    grad_norm: float | None
+    samples: int
+    seconds: Mapping[str, float]

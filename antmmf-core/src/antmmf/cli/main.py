@@ -1,0 +1,111 @@
+"""The entry of ``antmmf``: lazily loaded commands, and what an error looks like.
+
+Exit codes: 0 done; 1 a defect, or ``doctor`` found something broken; 2 the user can mend it (one line says how);
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from antmmf.errors import AntmmfError, ConfigError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (module, one line for --help, which is shown without importing the module)
+    "run": ("antmmf.cli.run", "Train and evaluate what a config or recipe says."),
+    "check": ("antmmf.cli.check", "Find a config's mistakes in seconds, on the CPU, without weights or data."),
+    "list": ("antmmf.cli.listing", "List components, recipes and hooks; imports none of them."),
+    "show": ("antmmf.cli.show", "Show one component or recipe: parameters, defaults, origin."),
+    "config": ("antmmf.cli.config", "Print a resolved config, where each value came from, or the JSON Schema."),
+    "doctor": ("antmmf.cli.doctor", "Load every plugin and say which are broken and why."),
+    "version": ("antmmf.cli.version", "Print versions."),
+}
+
+
+class Commands(click.Group):
+    """Our commands and those that other packages offer in the group ``antmmf.commands``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS, *sorted(_plugin_commands())]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            command: click.Command = import_module(COMMANDS[cmd_name][0]).command
+            return command
+        offered = _plugin_commands().get(cmd_name)
+        if offered is None:
+            return None
+        from antmmf.registry import Registry
+
+        component = Registry().find("commands", cmd_name)
+        loaded: click.Command | None = component.load() if component else None
+        return loaded
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS and args[0] not in _plugin_commands():
+            from antmmf.errors import did_you_mean
+
+            raise click.UsageError(f"no command is called {args[0]!r}{did_you_mean(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, line) for name, (_, line) in COMMANDS.items()]
+        rows += [(name, f"from {distribution}") for name, distribution in sorted(_plugin_commands().items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _plugin_commands() -> dict[str, str]:
+    """Name -> distribution of the commands that other packages offer."""
+    from antmmf.registry import Registry
+
+    return {component.name: component.distribution for component in Registry().components("commands")}
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """AntMMF: multimodal (video, image and text) pre-training, fine-tuning and inference.
+
+    Start with: antmmf run quickstart. Add --debug to any command to see the traceback of an error.
+    """
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments or bool(os.environ.get("ANTMMF_DEBUG"))
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        code = cli.main(arguments, prog_name="antmmf", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except AntmmfError as error:
+        if debug:
+            raise
+        _fail(error)
+    except click.UsageError as error:
+        hint = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
+        click.echo(f"antmmf: {error.format_message()}{hint}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        click.echo(f"antmmf: {error.format_message()}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("antmmf: interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _fail(error: AntmmfError) -> NoReturn:
+    lines = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else [str(error)]
+    for line in lines:
+        click.echo(f"antmmf: {line}", err=True)
+    sys.exit(2)

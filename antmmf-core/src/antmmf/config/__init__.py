@@ -1,0 +1,1 @@
+"""A run's config: strict YAML with includes and overrides, its schema, and where every value came from."""

@@ -1,0 +1,150 @@
+"""The run's config as pydantic models: AntMMF's own vocabulary, nothing unknown allowed.
+
+What stands in ``params`` is checked against the component's constructor (``antmmf.bind``), not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Block(Section):
+    """A component: ``{type: name, params: {...}}``, or just its name."""
+
+    type: str = Field(min_length=1, description="name, or distribution:name")
+    params: dict[str, Any] = Field(default_factory=dict, description="the component's constructor parameters")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"type": value} if isinstance(value, str) else value
+
+
+class ModelAttributes(Section):
+    """The encoders; a task takes the ones it uses, and every task calls them the same."""
+
+    vision_encoder: Block | None = Field(None, description="turns frames into tokens")
+    text_encoder: Block | None = Field(None, description="turns texts into tokens")
+    fusion_encoder: Block | None = Field(
+        None, description="a separate cross encoder; without it the text encoder fuses"
+    )
+
+
+class DatasetAttributes(Section):
+    """The data sets of each split."""
+
+    train: list[Block] = Field(default_factory=list, max_length=1, description="what is trained on")
+    val: list[Block] = Field(default_factory=list, max_length=1, description="chooses the best checkpoint")
+    test: list[Block] = Field(default_factory=list, max_length=1, description="evaluated once, at the end")
+
+
+class InputAttributes(Section):
+    """From a file to frames."""
+
+    reader: Block = Field(Block(type="auto"), description="decodes the picked frames")
+    sampler: Block = Field(Block(type="segments"), description="picks the frames")
+    train_transform: Block | None = Field(None, description="augments training clips")
+    eval_transform: Block | None = Field(None, description="fits evaluation clips to the model")
+    on_bad_sample: Literal["fail", "skip", "substitute"] = Field(
+        "skip", description="what a clip that does not decode does"
+    )
+    max_bad_rate: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05, description="more bad samples than this share stop the run"
+    )
+
+
+class PluginSettings(Section):
+    """Which hook plugins a run insists on."""
+
+    required: list[str] = Field(default_factory=list, description="distributions whose hooks must work")
+
+
+class TrainingParameters(Section):
+    """How long, how large, where to, and on what."""
+
+    run_type: Literal["train", "val", "train+val"] = Field(
+        "train+val", description="train; val evaluates val and test; train+val evaluates the best checkpoint at the end"
+    )
+    batch_size: Positive = Field(32, description="samples of one optimizer step, over all accumulation steps")
+    test_batch_size: Positive | None = Field(None, description="samples of an evaluation batch; none: batch_size")
+    gradient_accumulation_steps: Positive = Field(1, description="micro-batches of one optimizer step")
+    max_iterations: Positive | None = Field(None, description="optimizer steps; none: max_epochs decides")
+    max_epochs: Positive | None = Field(None, description="passes over the training data; the smaller limit holds")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps, ...")
+    enable_amp: bool = Field(False, description="bfloat16 autocast")
+    seed: NotNegative = Field(0, description="every random draw is a function of it")
+    num_workers: NotNegative = Field(0, description="loader processes; the result does not depend on it")
+    num_threads: NotNegative = Field(0, description="threads of torch on the CPU; 0: torch decides")
+    worker_start_method: Literal["forkserver", "spawn"] = Field("forkserver", description="how loader processes start")
+    log_interval: Positive = Field(20, description="steps between two reports")
+    evaluation_interval: Positive | None = Field(
+        None, description="steps between two evaluations of val; none: at the end"
+    )
+    snapshot_interval: Positive | None = Field(None, description="steps between two checkpoints; none: at the end")
+    max_ckpt_num: Positive | None = Field(3, description="newest checkpoints kept beside the best; none: all")
+    monitored_metric: str | None = Field(None, description="chooses the best checkpoint; a figure of val, without val/")
+    metric_minimize: bool = Field(False, description="whether a smaller monitored_metric is better")
+    patience: Positive | None = Field(None, description="evaluations without a better value before training ends")
+    max_grad_l2_norm: Annotated[float, Field(gt=0)] | None = Field(None, description="clips the gradient's global norm")
+    lr_scheduler: Block = Field(Block(type="constant"), description="factor on the learning rate over the steps")
+    save_dir: str | None = Field(None, description="run folder; none: save/<recipe>/<time>")
+    resume: Literal["auto"] | bool = Field(
+        False, description="auto: go on from the newest whole checkpoint in save_dir"
+    )
+    resume_file: str | None = Field(None, description="a checkpoint or run folder to start from")
+    restart: bool = Field(False, description="take only the weights of resume_file and count from 0")
+
+
+class RunConfig(Section):
+    """The whole config of a run."""
+
+    model_attributes: ModelAttributes = Field(default_factory=ModelAttributes)
+    task_attributes: Block = Field(description="what is trained: retrieval, vqa, ...")
+    dataset_attributes: DatasetAttributes = Field(default_factory=DatasetAttributes)
+    input_attributes: InputAttributes = Field(default_factory=InputAttributes)
+    optimizer_attributes: Block = Field(Block(type="AdamW"))
+    metrics: list[Block] = Field(default_factory=list, description="what is measured on val and test")
+    callbacks: list[Block] = Field(default_factory=lambda: [Block(type="console"), Block(type="jsonl")])
+    plugins: PluginSettings = Field(default_factory=PluginSettings)
+    training_parameters: TrainingParameters = Field(default_factory=TrainingParameters)
+
+
+BLOCKS: dict[str, str] = {
+    "model_attributes.vision_encoder": "vision_encoders",
+    "model_attributes.text_encoder": "text_encoders",
+    "model_attributes.fusion_encoder": "text_encoders",
+    "task_attributes": "tasks",
+    "dataset_attributes.train": "datasets",
+    "dataset_attributes.val": "datasets",
+    "dataset_attributes.test": "datasets",
+    "input_attributes.reader": "readers",
+    "input_attributes.sampler": "samplers",
+    "input_attributes.train_transform": "transforms",
+    "input_attributes.eval_transform": "transforms",
+    "optimizer_attributes": "optimizers",
+    "metrics": "metrics",
+    "callbacks": "callbacks",
+    "training_parameters.lr_scheduler": "schedules",
+}
+"""Dotted key of every block (or list of blocks) and the kind of component it names."""
+
+
+def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of the schema, without what stands in ``params``."""
+    for name, info in model.model_fields.items():
+        yield prefix + name
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, Section) and not issubclass(inner, Block):
+            yield from known_keys(inner, f"{prefix}{name}.")

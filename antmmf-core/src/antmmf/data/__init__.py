@@ -1,0 +1,1 @@
+"""From annotations to batches: index, order, reading of samples, quarantine, loader."""

@@ -1,0 +1,108 @@
+"""Row of the index -> sample: draw a text, decode the chosen frames, transform them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from antmmf.contracts import Dataset, FrameReader, Record, Sample, Sampler, Transform
+from antmmf.data.index import Index
+from antmmf.data.keyed import generator
+from antmmf.errors import DataError
+
+
+class SampleReader:
+    """Reads samples; picklable, so that it works in the loader's workers.
+
+    Every draw is a function of (``seed``, epoch, sample id, what it is for), so a sample is the same whoever reads it
+    and whenever. With ``train`` false nothing is drawn: samplers and transforms get no generator, all texts are taken.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        *,
+        dataset: Dataset,
+        reader: FrameReader,
+        reader_name: str,
+        sampler: Sampler,
+        transform: Transform | None,
+        seed: int,
+        train: bool,
+    ) -> None:
+        self.index = index
+        self.dataset = dataset
+        self.reader = reader
+        self.reader_name = reader_name
+        self.sampler = sampler
+        self.transform = transform
+        self.seed = seed
+        self.train = train
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, row: int, *, epoch: int) -> Sample:
+        """The sample at ``row``; raises ``DataError`` when its media cannot be used, and what a transform raises."""
+        record = self.index.record(row)
+        id = int(self.index.ids[row])
+        if self.train:
+            record = self._draw(record, self._rng(epoch, id, "text"))
+        frames = self._frames(record, epoch, id)  # (C, F, 3, H, W)
+        return Sample(id=id, record=record, frames=frames, texts=record.texts)
+
+    def _rng(self, epoch: int, id: int, purpose: str) -> np.random.Generator | None:
+        return generator(self.seed, epoch, id, purpose) if self.train else None
+
+    def _draw(self, record: Record, rng: np.random.Generator | None) -> Record:
+        assert rng is not None
+        own = getattr(self.dataset, "draw", None)
+        if own is not None:
+            drawn: Record = own(record, rng)
+            return drawn
+        if record.texts:
+            return replace(record, texts=(record.texts[int(rng.integers(len(record.texts)))],))
+        if record.transcript:
+            segment = record.transcript[int(rng.integers(len(record.transcript)))]
+            return replace(record, texts=(segment.text,), start=segment.start, end=segment.end)
+        return record
+
+    def _frames(self, record: Record, epoch: int, id: int) -> Tensor:
+        shape: tuple[int, int] = (0, 0)
+
+        def pick(times: np.ndarray) -> np.ndarray:
+            nonlocal shape
+            inside = _inside(times, record)
+            chosen = self.sampler(times[inside], self._rng(epoch, id, "frames"))  # (C, F)
+            shape = (chosen.shape[0], chosen.shape[1])
+            picked: np.ndarray = inside[chosen].reshape(-1)
+            return picked
+
+        clip = self.reader.read(Path(record.media), pick)
+        if clip.frames.dtype != np.uint8 or clip.frames.shape[0] != shape[0] * shape[1] or clip.frames.ndim != 4:
+            raise DataError(
+                f"{record.media}: the reader must return ({shape[0] * shape[1]}, H, W, 3) uint8 frames, "
+                f"got {clip.frames.shape} {clip.frames.dtype}"
+            )
+        frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2)  # (T, 3, H, W)
+        if self.transform is not None:
+            frames = self.transform(frames, self._rng(epoch, id, "pixels"))
+        return frames.contiguous().unflatten(0, shape)
+
+
+def _inside(times: np.ndarray, record: Record) -> np.ndarray:
+    """Indices of the frames between the record's start and end; raises ``DataError`` when there are none."""
+    keep = np.ones(len(times), dtype=bool)
+    if record.start is not None:
+        keep &= times >= record.start
+    if record.end is not None:
+        keep &= times < record.end
+    inside = np.flatnonzero(keep)
+    if len(inside) > 0:
+        return inside
+    there = f"{times[0]:.2f} to {times[-1]:.2f} s" if len(times) else "none"
+    raise DataError(f"{record.media}: must have frames from {record.start} to {record.end} s, has {there}")

@@ -1,0 +1,67 @@
+"""Position in an epoch -> row of the index, in O(1) memory: a keyed permutation instead of a shuffled list."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from antmmf.data.keyed import generator
+
+Rows = npt.NDArray[np.int64]
+
+_ROUNDS = 8
+_MIN_BITS = 8  # tiny sets are permuted in a larger domain: a Feistel network of 2 bits knows few permutations
+
+
+class Permutation:
+    """The order of one epoch: a bijection of 0..n-1, a function of ``seed`` and ``epoch`` only.
+
+    A Feistel network permutes the numbers of just enough bits; a result outside of the range is put in again until it
+    falls inside (cycle walking), which keeps the map one to one.
+    """
+
+    def __init__(self, n: int, *, seed: int, epoch: int) -> None:
+        assert n > 0
+        self.n = n
+        bits = max((n - 1).bit_length(), _MIN_BITS)
+        self._low_bits = np.uint64(bits // 2)
+        self._high_bits = np.uint64(bits - bits // 2)
+        self._keys = generator(seed, epoch, "order").integers(0, 2**64, size=_ROUNDS, dtype=np.uint64)
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, position: int) -> int:
+        """The row at ``position``; raises ``IndexError`` outside of 0..n-1."""
+        if not 0 <= position < self.n:
+            raise IndexError(position)
+        return int(self(np.array([position]))[0])
+
+    def __call__(self, positions: npt.ArrayLike) -> Rows:
+        """The rows at all ``positions``, each of which must be in 0..n-1."""
+        rows = self._permute(np.asarray(positions).astype(np.uint64))
+        outside = rows >= self.n
+        while outside.any():
+            rows[outside] = self._permute(rows[outside])
+            outside = rows >= self.n
+        return rows.astype(np.int64)
+
+    def _permute(self, numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        low_bits, high_bits = self._low_bits, self._high_bits
+        low = numbers & _mask(low_bits)
+        high = numbers >> low_bits
+        for key in self._keys:  # the halves may differ by one bit, so they swap their widths as well
+            low, high = high, low ^ (_mix(high ^ key) & _mask(low_bits))
+            low_bits, high_bits = high_bits, low_bits
+        return (high << low_bits) | low
+
+
+def _mask(bits: np.uint64) -> np.uint64:
+    return (np.uint64(1) << bits) - np.uint64(1)
+
+
+def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of splitmix64: every input bit changes half of the output bits."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

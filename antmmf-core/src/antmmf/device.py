@@ -1,0 +1,55 @@
+"""Which device a run uses, and accelerators that are there but that torch cannot see."""
+
+from __future__ import annotations
+
+from glob import glob
+
+import torch
+
+from antmmf.errors import ConfigError, Problem
+
+_TRACES = {
+    # device files that a driver makes -> what they stand for
+    "/dev/nvidia[0-9]*": "an NVIDIA GPU",
+    "/dev/kfd": "an AMD GPU",
+    "/dev/davinci[0-9]*": "an Ascend NPU",
+    "/dev/accel/accel[0-9]*": "an accelerator",
+}
+
+
+def unseen_accelerator() -> str | None:
+    """An accelerator whose driver is loaded while torch sees none; None when there is nothing to say."""
+    if torch.accelerator.is_available():
+        return None
+    return next((f"{name} ({found[0]})" for trace, name in _TRACES.items() if (found := sorted(glob(trace)))), None)
+
+
+def choose_device(name: str, *, where: str = "") -> torch.device:
+    """The device called ``name``; ``auto`` is the accelerator, else the CPU. Raises ``ConfigError`` when it is not there."""
+    key = "training_parameters.device"
+    if name == "auto":
+        unseen = unseen_accelerator()
+        if unseen:
+            message = f"{unseen} is here but torch {torch.__version__} cannot use it; install the torch build for it, or set device: cpu"
+            raise ConfigError(Problem(key, where, message))
+        current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return current or torch.device("cpu")
+    here = ["cpu"]
+    if torch.accelerator.is_available():
+        kind = torch.accelerator.current_accelerator()
+        assert kind is not None
+        here += [kind.type, *(f"{kind.type}:{index}" for index in range(torch.accelerator.device_count()))]
+    if name not in here:
+        raise ConfigError(Problem(key, where, f"must be auto or one of {', '.join(here)}, is {name!r}"))
+    return torch.device(name)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak memory of this process in bytes: of the accelerator, or resident on the CPU."""
+    if device.type == "cpu":
+        import resource
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return int(torch.accelerator.max_memory_allocated(device))

@@ -1,0 +1,17 @@
+"""Which of our own distributions offers which component, so that a missing package can be named.
+
+A test compares this table with the entry points of the four distributions.
+"""
+
+from __future__ import annotations
+
+KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
+    "antmmf-vision": {},
+    "antmmf-text": {},
+    "antmmf-tasks": {},
+}
+
+
+def offered_by(kind: str, name: str) -> str | None:
+    """The distribution of ours that offers component ``name``, whether or not it is installed here."""
+    return next((dist for dist, kinds in KNOWN.items() if name in kinds.get(kind, ())), None)

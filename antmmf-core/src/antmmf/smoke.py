@@ -1,0 +1,79 @@
+"""``antmmf run --smoke``: does this run start, save, resume and evaluate here? Three steps tell; nothing is left behind."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from antmmf.data.loader import LoadedStep, Loader
+from antmmf.device import peak_memory
+from antmmf.plan import RunPlan
+from antmmf.run import Run, assemble, with_settings
+
+STEPS = 3
+EVALUATION_BATCHES = 2
+
+
+class FirstBatches(Loader):
+    """A loader that stops after a few batches of each epoch."""
+
+    def __init__(self, whole: Loader, count: int) -> None:
+        self.__dict__.update(whole.__dict__)
+        self._count = count
+
+    def epoch(self, epoch: int, *, start: int = 0) -> Iterator[LoadedStep]:
+        return islice(super().epoch(epoch, start=start), self._count)
+
+
+def smoke_run(plan: RunPlan) -> str:
+    """Run 3 steps and 2 evaluation batches on the real device and data, save, resume, and report in one line."""
+    changes: dict[str, Any] = {
+        "resume": False,
+        "snapshot_interval": None,
+        "evaluation_interval": None,
+        "log_interval": 1,
+        "monitored_metric": None,
+        "patience": None,
+    }
+    with tempfile.TemporaryDirectory(prefix="antmmf-smoke-") as name:
+        folder = Path(name) / "run"
+        run = assemble(with_settings(plan, **changes), folder=folder, limit_steps=STEPS)
+        _cut_evaluation(run)
+        started = time.monotonic()
+        run.execute()
+        seconds = time.monotonic() - started
+        resumed = _resume(plan, changes, folder, run)
+    samples = run.state.step * run.info.batch_size
+    lines = [
+        f"smoke: {run.state.step} steps, {EVALUATION_BATCHES} batches of each evaluation split, saved{resumed}",
+        f"peak memory {peak_memory(run.device) / 2**20:,.0f} MiB on {run.device}; {samples / max(seconds, 1e-9):,.1f} samples/s with everything",
+    ]
+    return "\n".join(lines)
+
+
+def _cut_evaluation(run: Run) -> None:
+    run.loaders = {
+        split: loader if split == "train" else FirstBatches(loader, EVALUATION_BATCHES)
+        for split, loader in run.loaders.items()
+    }
+
+
+def _resume(plan: RunPlan, changes: dict[str, Any], folder: Path, run: Run) -> str:
+    if run.trainer is None:
+        return ""
+    _unregister_callbacks(plan, run)
+    again = assemble(with_settings(plan, **{**changes, "resume": "auto"}), folder=folder, limit_steps=STEPS + 1)
+    _cut_evaluation(again)
+    assert again.state.step == STEPS, f"resumed at step {again.state.step} instead of {STEPS}"
+    again.execute()
+    return f", resumed at step {STEPS} and went on"
+
+
+def _unregister_callbacks(plan: RunPlan, run: Run) -> None:
+    for name, plugin in list(plan.hooks.list_name_plugin()):
+        if plugin is not None and name.startswith("callbacks."):
+            plan.hooks.unregister(plugin)

@@ -1,0 +1,1 @@
+"""Losses; each is a component named in the config."""

@@ -1,0 +1,1 @@
+"""Metrics: rows of a whole split in, figures with intervals out."""

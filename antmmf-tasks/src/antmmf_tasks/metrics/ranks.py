@@ -1,0 +1,82 @@
+"""Ranks of the right answers without sorting, with ties counted by expectation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antmmf_tasks.metrics.rows import Ids
+
+CHUNK_SCORES = 1 << 22  # scores held at a time: 16 MiB
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """For Q queries, how the best right answer stands: (Q,) wrong candidates ``above`` it, and the right
+    (``tied_right``, itself included) and wrong (``tied_wrong``) candidates with exactly its score.
+
+    Equal scores are taken to be ordered at random, each order alike: a model that gives all the same score has the
+    rank and the recall of guessing.
+    """
+
+    above: Ids
+    tied_right: Ids
+    tied_wrong: Ids
+
+    def expected(self) -> Floats:
+        """Expected rank, from 1, of the first right answer: of w wrong among p right, w / (p + 1) come before it."""
+        return np.asarray(1 + self.above + self.tied_wrong / (self.tied_right + 1))
+
+    def hit(self, k: int) -> Floats:
+        """Probability that a right answer is among the first ``k``: 1 - C(w + p - m, p) / C(w + p, p), m = k - above."""
+        room = k - self.above
+        miss = (room > 0).astype(np.float64)
+        for m in range(k):
+            left = np.maximum(self.tied_wrong - m, 0)
+            miss = np.where(m < room, miss * left / (left + self.tied_right), miss)
+        return np.where(room > 0, 1 - miss, 0.0)
+
+    def take(self, rows: Ids) -> Ranks:
+        """The ranks of some queries, which may repeat."""
+        return Ranks(self.above[rows], self.tied_right[rows], self.tied_wrong[rows])
+
+
+def rank(queries: Tensor, candidates: Tensor, *, query: Ids, right: Ids) -> Ranks:
+    """Rank ``candidates`` (M, D) for each of ``queries`` (Q, D) by dot product; right answers never stand in each
+    other's way.
+
+    Right answers are pairs: candidate ``right[i]`` is right for ``query[i]``; ``query`` is sorted and names every row.
+    All scores of a query come from one product, in which each different vector stands once, so that equal candidates
+    have equal scores to the last bit. Holds ``CHUNK_SCORES`` scores at a time, at least one query's.
+    """
+    table, copy_of = torch.unique(candidates, dim=0, return_inverse=True)
+    if len(table) == len(candidates):
+        table, copy_of = candidates, None
+    step = max(1, CHUNK_SCORES // max(1, len(candidates)))
+    pairs = torch.from_numpy(np.stack([query, right])).to(queries.device)
+    parts = []
+    for start in range(0, len(queries), step):
+        chunk = queries[start : start + step]
+        low, high = np.searchsorted(query, [start, start + len(chunk)])
+        scores = chunk @ table.T  # (rows, M)
+        if copy_of is not None:
+            scores = scores[:, copy_of]
+        parts.append(_count(scores, pairs[0, low:high] - start, pairs[1, low:high]))
+    above, tied_right, tied_wrong = torch.cat(parts, 1).cpu().numpy()
+    return Ranks(above, tied_right, tied_wrong)
+
+
+def _count(scores: Tensor, row: Tensor, column: Tensor) -> Tensor:
+    """Above, tied right and tied wrong (3, rows) for scores (rows, M) and right answers at (row, column)."""
+    right = scores[row, column]
+    best = scores.new_full((len(scores),), -torch.inf).scatter_reduce(0, row, right, "amax")
+    above = (scores > best[:, None]).sum(1)
+    tied = (scores == best[:, None]).sum(1)
+    tied_right = torch.zeros_like(tied).index_add(0, row, (right == best[row]).long())
+    return torch.stack([above, tied_right, tied - tied_right])

@@ -1,0 +1,1 @@
+"""Tasks: the modules that are trained."""

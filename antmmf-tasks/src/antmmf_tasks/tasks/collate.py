@@ -1,0 +1,52 @@
+"""From samples to padded tensors; what the collators of all tasks share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from antmmf.contracts import Sample
+from antmmf.errors import DataError
+from torch import Tensor
+
+FRAME_ORDER = 0x0F4A3E  # names the purpose, so that no other draw keyed by the sample id is the same
+
+
+def pad_frames(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
+    """``frames`` (B, C, F, 3, H, W) with the batch's largest H and W, zeros right and below, and ``sizes`` (B, 2).
+
+    Raises ``DataError`` when the samples differ in clips or frames.
+    """
+    shapes = [sample.frames.shape for sample in samples]
+    for sample, shape in zip(samples, shapes, strict=True):
+        if shape[:3] != shapes[0][:3]:
+            raise DataError(
+                f"{sample.record.key}: all samples of a batch must have the same clips, frames and channels "
+                f"{tuple(shapes[0][:3])}, this one has {tuple(shape[:3])}; the sampler must repeat frames"
+            )
+    sizes = torch.tensor([shape[3:] for shape in shapes], dtype=torch.int64)
+    height, width = (int(size) for size in sizes.amax(0))
+    frames = torch.zeros(len(samples), *shapes[0][:3], height, width, dtype=torch.uint8)
+    for row, sample in zip(frames, samples, strict=True):
+        row[..., : sample.frames.shape[3], : sample.frames.shape[4]] = sample.frames
+    return frames, sizes
+
+
+def pad_tokens(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """``tokens`` (N, L) int64 and ``token_mask`` (N, L), padded on the right to the longest."""
+    lengths = torch.tensor([len(row) for row in ids], dtype=torch.int64)
+    longest = int(lengths.max()) if ids else 0
+    tokens = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in ids], dtype=torch.int64)
+    return tokens.reshape(len(ids), longest), torch.arange(longest) < lengths[:, None]
+
+
+def text_hash(text: str) -> int:
+    """A 64-bit hash of the exact string, signed so that it fits an int64 tensor."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def frame_order(sample_id: int, num_frames: int) -> np.ndarray:
+    """A random order of a clip's frames, the same for this sample in every run: (num_frames,) int64."""
+    return np.random.default_rng([sample_id % 2**64, FRAME_ORDER]).permutation(num_frames)

@@ -1,0 +1,1 @@
+"""Text encoders, which also read a text together with a video."""

@@ -1,0 +1,1 @@
+"""Visual encoders: uint8 frames in, ``Encoded`` out."""

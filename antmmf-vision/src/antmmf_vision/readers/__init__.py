@@ -1,0 +1,1 @@
+"""Readers: a file and a choice of frames in, pixels out."""

@@ -1,0 +1,124 @@
+"""Decode a clip once, small and at a low rate, and read it from disk ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from antmmf.contracts import Clip, FrameReader, Pick
+from antmmf.errors import ComponentError, DataError
+from PIL import Image
+from pydantic import Field
+
+from antmmf_vision.readers.auto import AutoReader
+from antmmf_vision.readers.picking import picked
+
+_CHUNK = 64  # frames held at full size at a time
+_COUNT_AGAIN = 256  # writes after which the folder is measured again, for what other processes wrote
+
+
+class Cached:
+    """A source of its own: every file is a clip of ``fps`` frames a second whose shorter side is ``short_side``.
+
+    Frame k is the one nearest to k / ``fps`` seconds, and k / ``fps`` is its time. Frames are only ever shrunk. What
+    is in ``folder`` (default: ``frames`` in ``$ANTMMF_CACHE``, else in ``~/.cache/antmmf``) is read from there, else
+    decoded by ``reader`` and written; hit and miss give the same bits. From ``max_gb`` on nothing is written.
+    Any number of processes may share a folder. A file that changes (size or time) is decoded anew.
+    """
+
+    def __init__(
+        self,
+        *,
+        reader: FrameReader | str = "auto",
+        fps: Annotated[float, Field(gt=0)] = 8.0,
+        short_side: Annotated[int, Field(gt=0)] = 64,
+        folder: Path | None = None,
+        max_gb: Annotated[float, Field(ge=0)] = 4.0,
+    ) -> None:
+        if isinstance(reader, str) and reader != "auto":
+            raise ComponentError(f"reader must be a built reader or 'auto', is {reader!r}: pass the reader itself")
+        self._reader = AutoReader() if isinstance(reader, str) else reader
+        self._fps, self._short_side, self._max_bytes = fps, short_side, max_gb * 1e9
+        home = Path(os.environ.get("ANTMMF_CACHE") or "~/.cache/antmmf").expanduser()
+        self._folder = folder or home / "frames"
+        self._bytes, self._writes = 0, 0
+
+    def read(self, source: Path, pick: Pick) -> Clip:
+        """Raise ``DataError`` when the file is missing or its reader cannot decode it."""
+        place = self._place(source)
+        frames = _load(place)
+        if frames is None:
+            frames = self._decode(source)
+            self._write(place, frames)
+        indices = picked(pick, np.arange(len(frames)) / self._fps, source)
+        return Clip(frames=frames[indices], num_total=len(frames))
+
+    def _place(self, source: Path) -> Path:
+        """Where the clip is kept: a hash of the file, its state, and all that changes the bits."""
+        try:
+            status = source.stat()
+        except OSError as error:
+            raise DataError(f"{source}: {error.strerror} (reader cached)") from error
+        made_by = f"{type(self._reader).__module__}.{type(self._reader).__qualname__}"
+        parts = (source.resolve(), status.st_size, status.st_mtime_ns, self._fps, self._short_side, made_by)
+        digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()
+        return self._folder / digest[:2] / f"{digest}.npy"
+
+    def _decode(self, source: Path) -> np.ndarray:
+        """The whole clip as it is kept, (T, h, w, 3) uint8; holds ``_CHUNK`` frames at full size at a time."""
+        first = _EveryNth(self._fps, start=0)
+        parts = [self._shrink(self._reader.read(source, first).frames)]
+        for start in range(_CHUNK, first.num_frames, _CHUNK):
+            parts.append(self._shrink(self._reader.read(source, _EveryNth(self._fps, start=start)).frames))
+        return np.concatenate(parts)
+
+    def _shrink(self, frames: np.ndarray) -> np.ndarray:
+        height, width = frames.shape[1:3]
+        scale = self._short_side / min(height, width)
+        if scale >= 1:
+            return frames
+        size = (round(width * scale), round(height * scale))
+        return np.stack([np.asarray(Image.fromarray(f).resize(size, Image.Resampling.BILINEAR)) for f in frames])
+
+    def _write(self, place: Path, frames: np.ndarray) -> None:
+        """Put the clip in its place in one step, unless the folder is full or cannot be written to."""
+        if self._writes % _COUNT_AGAIN == 0:
+            self._bytes = sum(path.stat().st_size for path in self._folder.glob("*/*.npy"))
+        self._writes += 1
+        if self._bytes + frames.nbytes > self._max_bytes:
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as file:
+            try:
+                np.save(file, frames, allow_pickle=False)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        os.replace(file.name, place)
+        self._bytes += frames.nbytes
+
+
+class _EveryNth:
+    """Picks one chunk of the frames nearest to k / ``fps``, from k = ``start``; then knows how many there are."""
+
+    def __init__(self, fps: float, *, start: int) -> None:
+        self._fps, self._start = fps, start
+        self.num_frames = 0
+
+    def __call__(self, times: np.ndarray) -> np.ndarray:
+        self.num_frames = int((times[-1] - times[0]) * self._fps + 1e-6) + 1
+        wanted = times[0] + np.arange(self._start, min(self._start + _CHUNK, self.num_frames)) / self._fps
+        return np.searchsorted((times[1:] + times[:-1]) / 2, wanted, side="right")
+
+
+def _load(place: Path) -> np.ndarray | None:
+    """The kept frames, mapped into memory; None where there are none, or a file that was cut short."""
+    try:
+        frames: np.ndarray = np.load(place, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return frames
