@@ -1,6 +1,6 @@
 """Checkpoints: a folder of safetensors and JSON that is whole or not there; nothing is pickled.
 
-A folder ``step_000123`` is written beside, synced and renamed. ``latest`` and ``best`` are text files with a folder's name.
+A folder ``step_000123`` is written beside, synced and renamed; ``latest`` and ``best`` are text files that name one.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class Checkpoints:
 
     def latest(self) -> Path | None:
         """The newest checkpoint, None when there is none."""
-        return self._pointed("latest") or (self._all() or [None])[-1]
+        found = self._all()
+        return self._pointed("latest") or (found[-1] if found else None)
 
     def best(self) -> Path | None:
         """The best checkpoint on the validation split, None when none was chosen."""

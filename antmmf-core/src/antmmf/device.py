@@ -25,12 +25,13 @@ def unseen_accelerator() -> str | None:
 
 
 def choose_device(name: str, *, where: str = "") -> torch.device:
-    """The device called ``name``; ``auto`` is the accelerator, else the CPU. Raises ``ConfigError`` when it is not there."""
+    """The device called ``name``; ``auto`` is the accelerator, else the CPU. Raises ``ConfigError``."""
     key = "training_parameters.device"
     if name == "auto":
         unseen = unseen_accelerator()
         if unseen:
-            message = f"{unseen} is here but torch {torch.__version__} cannot use it; install the torch build for it, or set device: cpu"
+            reason = f"{unseen} is here but torch {torch.__version__} cannot use it"
+            message = f"{reason}; install the torch build for it, or set training_parameters.device cpu"
             raise ConfigError(Problem(key, where, message))
         current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return current or torch.device("cpu")

@@ -19,7 +19,7 @@ def evaluate(
 ) -> dict[str, Figure]:
     """The figures of every metric over the loader's split; the task is left in the mode it was in.
 
-    Raises ``DataError`` when no sample could be read, a row is not finite, or two metrics use one name.
+    Raises ``DataError`` when no sample could be read, a row is NaN, or two metrics use one name.
     """
     was_training = task.training
     task.eval()
@@ -59,8 +59,8 @@ def _on_cpu(tensor: Tensor, name: str) -> Tensor:
     moved = tensor.detach().cpu()
     if not moved.is_floating_point():
         return moved
-    if not moved.isfinite().all():
-        raise DataError(f"evaluation: rows {name!r} are not finite; the weights have diverged or an input is broken")
+    if moved.isnan().any():  # an infinity may be meant: the logit of an option that is not there
+        raise DataError(f"evaluation: rows {name!r} are NaN; the weights have diverged or an input is broken")
     return moved if moved.dtype == torch.float64 else moved.float()
 
 

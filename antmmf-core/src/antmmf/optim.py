@@ -87,7 +87,7 @@ class Constant:
         self.warmup_iterations = warmup_iterations
         self.warmup_factor = warmup_factor
 
-    def __call__(self, step: int, max_steps: int) -> float:
+    def __call__(self, step: int, max_steps: int) -> float:  # noqa: ARG002
         return _warmup(step, self.warmup_iterations, self.warmup_factor)
 
 
@@ -136,7 +136,7 @@ class MultiStep:
         self.warmup_iterations = warmup_iterations
         self.warmup_factor = warmup_factor
 
-    def __call__(self, step: int, max_steps: int) -> float:
+    def __call__(self, step: int, max_steps: int) -> float:  # noqa: ARG002
         passed = sum(step >= milestone for milestone in self.lr_steps)
         factor: float = self.lr_ratio**passed
         return factor * _warmup(step, self.warmup_iterations, self.warmup_factor)

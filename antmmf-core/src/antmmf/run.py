@@ -7,14 +7,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from antmmf.assets import RunAssets
-from antmmf.bind import Plan
 from antmmf.checkpoint import Checkpoint, Checkpoints, find_checkpoint, load_checkpoint, take_weights
 from antmmf.contracts import Figure, Metric, RunInfo, RunState
 from antmmf.data.index import Index, open_index
@@ -56,6 +55,7 @@ class Run:
     info: RunInfo
     quarantine: Quarantine
     amp: torch.dtype | None
+    val_figures: dict[int, dict[str, Figure]] = field(default_factory=dict)
 
     def execute(self) -> dict[str, Figure]:
         """Train and evaluate as ``run_type`` says; returns the figures of the end and writes ``results.json``."""
@@ -79,24 +79,29 @@ class Run:
             hook.antmmf_run_end(info=self.info, state=self.state, error=error)
 
     def evaluate_split(self, split: str) -> dict[str, Figure]:
-        """The figures of one split, named ``val/...`` or ``test/...``."""
+        """The figures of one split, as the metrics name them."""
         figures = evaluate(self.task, self.loaders[split], self.metrics, device=self.device, amp=self.amp)
-        return {f"{split}/{name}": figure for name, figure in figures.items()}
+        if split == "val":
+            self.val_figures[self.state.step] = figures
+        return figures
 
     def _evaluate_at_the_end(self) -> dict[str, Figure]:
         """Val and test with the best weights: the only time that test data is read."""
+        figures: dict[str, Figure] = {}
         if self.plan.config.training_parameters.run_type == "train":
             return {}
+        step = self.state.step
         best = self.checkpoints.best() if self.trainer is not None else None
-        if best is not None and self.state.best_step != self.state.step:
+        if best is not None and self.state.best_step not in (None, step):
+            step = self.state.best_step or step
             take_weights(self.task, load_checkpoint(best).model, source=str(best))
-            log.info("evaluating the best checkpoint, %s", best)
-        figures: dict[str, Figure] = {}
-        for split in ("val", "test"):
-            if split in self.loaders:
-                found = self.evaluate_split(split)
+            log.info("test: with the best checkpoint, %s", best)
+        for split in (split for split in ("val", "test") if split in self.loaders):
+            known = self.val_figures.get(step) if split == "val" and self.trainer is not None else None
+            found = {f"{split}/{name}": figure for name, figure in (known or self.evaluate_split(split)).items()}
+            if known is None:
                 self.plan.hooks.hook.antmmf_eval_end(state=self.state, split=split, figures=found)
-                figures |= found
+            figures |= found
         return figures
 
 
@@ -108,7 +113,7 @@ def assemble(plan: RunPlan, *, folder: Path | None = None, limit_steps: int | No
         torch.set_num_threads(train.num_threads)
     folder = folder or choose_folder(plan)
     checkpoints = Checkpoints(folder / "checkpoints", max_ckpt_num=train.max_ckpt_num)
-    origin = _origin(plan, folder, checkpoints)
+    origin = _origin(plan, checkpoints)
     indexes, tables = _open_indexes(plan)
     assets = RunAssets(origin.checkpoint.assets if origin.checkpoint else None, texts=_training_texts(plan, indexes))
     task = build_task(plan, assets).to(device)
@@ -133,7 +138,7 @@ def assemble(plan: RunPlan, *, folder: Path | None = None, limit_steps: int | No
         steps_per_epoch=steps_per_epoch,
         batch_size=train.batch_size,
         device=str(device),
-        notes=tuple([*_lengths(plan, loaders), *notes]),
+        notes=(*_lengths(plan, loaders), *notes),
         config=plan.resolved,
     )
     run = Run(plan, folder, device, state, task, loaders, metrics, None, checkpoints, info, quarantine, amp)
@@ -155,7 +160,7 @@ class Origin:
     note: str
 
 
-def _origin(plan: RunPlan, folder: Path, checkpoints: Checkpoints) -> Origin:
+def _origin(plan: RunPlan, checkpoints: Checkpoints) -> Origin:
     train = plan.config.training_parameters
     newest = checkpoints.latest() if train.resume and train.run_type != "val" else None
     if newest is not None:
@@ -196,7 +201,7 @@ def _training_texts(plan: RunPlan, indexes: Mapping[str, Index]) -> Callable[[],
     def texts() -> Iterator[str]:
         if "train" not in indexes:
             path = ("training_parameters", "resume_file")
-            message = "the checkpoint lacks something that the model is made from; it cannot be evaluated without training data"
+            message = "its checkpoint lacks something that the model is made from, such as a vocabulary; retrain it"
             raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
         return indexes["train"].texts()
 
@@ -257,7 +262,8 @@ def _lengths(plan: RunPlan, loaders: Mapping[str, Loader]) -> Iterator[str]:
     batch = plan.config.training_parameters.batch_size
     for split, loader in loaders.items():
         if split == "train":
-            yield f"train: 1 epoch = {loader.num_samples:,} samples in batches of {batch} = {loader.steps_per_epoch:,} steps"
+            steps = f"{loader.num_samples:,} samples in batches of {batch} = {loader.steps_per_epoch:,} steps"
+            yield f"train: 1 epoch = {steps}"
         else:
             yield f"{split}: {loader.num_samples:,} samples"
 
@@ -307,9 +313,3 @@ def with_settings(plan: RunPlan, **changes: Any) -> RunPlan:
     """The same plan with some ``training_parameters`` changed; for ``--smoke``."""
     train = plan.config.training_parameters.model_copy(update=changes)
     return replace(plan, config=plan.config.model_copy(update={"training_parameters": train}))
-
-
-def shapes_of(plan: Plan) -> str:
-    """A plan in one line, for the console."""
-    values = ", ".join(f"{name}={value}" for name, value in plan.saved.items())
-    return f"{plan.full_name}({values})"

@@ -24,7 +24,7 @@ from antmmf.registry import Component
 
 
 def choose_folder(plan: RunPlan) -> Path:
-    """The run's folder: ``save_dir``, or ``save/<recipe>/<time>``. A non-empty one is refused unless ``resume: auto``."""
+    """``save_dir``, or ``save/<recipe>/<time>``; one that is not empty is refused unless ``resume: auto``."""
     train = plan.config.training_parameters
     if train.save_dir is None:
         base = Path("save") / plan.name / datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -1,4 +1,4 @@
-"""``antmmf run --smoke``: does this run start, save, resume and evaluate here? Three steps tell; nothing is left behind."""
+"""``antmmf run --smoke``: does this run start, save, resume and evaluate here? Nothing is left behind."""
 
 from __future__ import annotations
 
@@ -47,12 +47,13 @@ def smoke_run(plan: RunPlan) -> str:
         run.execute()
         seconds = time.monotonic() - started
         resumed = _resume(plan, changes, folder, run)
-    samples = run.state.step * run.info.batch_size
-    lines = [
-        f"smoke: {run.state.step} steps, {EVALUATION_BATCHES} batches of each evaluation split, saved{resumed}",
-        f"peak memory {peak_memory(run.device) / 2**20:,.0f} MiB on {run.device}; {samples / max(seconds, 1e-9):,.1f} samples/s with everything",
-    ]
-    return "\n".join(lines)
+    rate = run.state.step * run.info.batch_size / max(seconds, 1e-9)
+    memory = f"{peak_memory(run.device) / 2**20:,.0f} MiB on {run.device}"
+    splits = ", ".join(split for split in run.loaders if split != "train") or "none"
+    return (
+        f"smoke: {run.state.step} steps, {EVALUATION_BATCHES} evaluation batches of {splits}, saved{resumed}\n"
+        f"peak memory {memory}; {rate:,.1f} samples/s, everything included"
+    )
 
 
 def _cut_evaluation(run: Run) -> None:
@@ -65,7 +66,7 @@ def _cut_evaluation(run: Run) -> None:
 def _resume(plan: RunPlan, changes: dict[str, Any], folder: Path, run: Run) -> str:
     if run.trainer is None:
         return ""
-    _unregister_callbacks(plan, run)
+    _unregister_callbacks(plan)
     again = assemble(with_settings(plan, **{**changes, "resume": "auto"}), folder=folder, limit_steps=STEPS + 1)
     _cut_evaluation(again)
     assert again.state.step == STEPS, f"resumed at step {again.state.step} instead of {STEPS}"
@@ -73,7 +74,7 @@ def _resume(plan: RunPlan, changes: dict[str, Any], folder: Path, run: Run) -> s
     return f", resumed at step {STEPS} and went on"
 
 
-def _unregister_callbacks(plan: RunPlan, run: Run) -> None:
+def _unregister_callbacks(plan: RunPlan) -> None:
     for name, plugin in list(plan.hooks.list_name_plugin()):
         if plugin is not None and name.startswith("callbacks."):
             plan.hooks.unregister(plugin)

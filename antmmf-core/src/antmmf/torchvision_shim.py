@@ -61,7 +61,7 @@ def _loads() -> bool:
     for library in (Path(folder) / f"_C{suffix}" for folder in folders for suffix in EXTENSION_SUFFIXES):
         if library.is_file():
             try:
-                torch.ops.load_library(library)
+                torch.ops.load_library(library)  # type: ignore[no-untyped-call]
             except OSError:
                 return False
             return _defined("nms")

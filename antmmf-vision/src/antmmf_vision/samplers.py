@@ -34,6 +34,6 @@ class Uniform:
     def __init__(self, *, n_clips: Positive = 8, num_frm: Positive = 1) -> None:
         self._segments = Segments(n_clips=n_clips, num_frm=num_frm)
 
-    def __call__(self, times: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+    def __call__(self, times: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:  # noqa: ARG002
         """Times (T,) in seconds to indices (n_clips, num_frm); ``rng`` is not used."""
         return self._segments(times, None)

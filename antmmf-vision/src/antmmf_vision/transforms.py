@@ -7,8 +7,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as pixels
+from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 
 class ResizeCrop:
@@ -49,4 +48,5 @@ def _scaled(frames: Tensor, side: int) -> Tensor:
     if shorter == side:
         return frames
     sizes = [max(side, round(height * side / shorter)), max(side, round(width * side / shorter))]
-    return pixels.resize(frames, sizes, interpolation=InterpolationMode.BILINEAR, antialias=True)
+    scaled: Tensor = v2.functional.resize(frames, sizes, interpolation=v2.InterpolationMode.BILINEAR, antialias=True)
+    return scaled

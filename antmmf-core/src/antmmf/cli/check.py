@@ -45,7 +45,12 @@ def command(
     components = [(plan_.full_name, ".".join(map(str, plan_.path))) for plan_ in plan.components()]
     if as_json:
         print_json(
-            {"ok": True, "seconds": round(seconds, 2), "components": dict((p, n) for n, p in components), "seen": seen}
+            {
+                "ok": True,
+                "seconds": round(seconds, 2),
+                "components": {path: name for name, path in components},
+                "seen": seen,
+            }
         )
         return
     click.echo(table([(path, name) for name, path in components]))

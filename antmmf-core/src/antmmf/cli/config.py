@@ -79,8 +79,10 @@ def layers_default(path: tuple[Any, ...], layers: Any) -> str:
 def _holds(value: Any, path: tuple[Any, ...]) -> bool:
     for part in path:
         if isinstance(value, str):
-            return part == "type"
-        if (isinstance(value, list) and isinstance(part, int) and part < len(value)) or (isinstance(value, dict) and part in value):
+            return bool(part == "type")
+        if (isinstance(value, list) and isinstance(part, int) and part < len(value)) or (
+            isinstance(value, dict) and part in value
+        ):
             value = value[part]
         else:
             return False

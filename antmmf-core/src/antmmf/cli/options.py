@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,7 +47,7 @@ def bold(text: str) -> str:
     return click.style(text, bold=True) if sys.stdout.isatty() and not os.environ.get("NO_COLOR") else text
 
 
-def table(rows: list[tuple[str, ...]], *, indent: str = "  ") -> str:
+def table(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> str:
     """Columns as wide as their widest cell; the last one is not padded."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     lines = (

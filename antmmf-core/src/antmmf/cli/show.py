@@ -84,7 +84,8 @@ def _parameters(loaded: Any) -> list[dict[str, Any]]:
 
 
 def _text(description: dict[str, Any]) -> str:
-    head = f"{description['name']}  {singular(description['kind'])} of {description['distribution']} {description['version']}"
+    package = f"{description['distribution']} {description['version']}"
+    head = f"{description['name']}  {singular(description['kind'])} of {package}"
     lines = [bold(head), f"  {description['value']}", ""]
     lines += [f"  {line}".rstrip() for line in description["description"].splitlines()]
     rows = [

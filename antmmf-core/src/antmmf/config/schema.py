@@ -96,7 +96,7 @@ class TrainingParameters(Section):
     max_ckpt_num: Positive | None = Field(3, description="newest checkpoints kept beside the best; none: all")
     monitored_metric: str | None = Field(None, description="chooses the best checkpoint; a figure of val, without val/")
     metric_minimize: bool = Field(False, description="whether a smaller monitored_metric is better")
-    patience: Positive | None = Field(None, description="evaluations without a better value before training ends")
+    patience: Positive | None = Field(None, description="steps without a better value before training ends")
     max_grad_l2_norm: Annotated[float, Field(gt=0)] | None = Field(None, description="clips the gradient's global norm")
     lr_scheduler: Block = Field(Block(type="constant"), description="factor on the learning rate over the steps")
     save_dir: str | None = Field(None, description="run folder; none: save/<recipe>/<time>")

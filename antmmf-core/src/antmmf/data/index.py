@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from antmmf.contracts import Dataset, Json, Record, Segment
 from antmmf.data.keyed import hashed, sample_id

@@ -6,7 +6,7 @@ import multiprocessing
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -62,6 +62,7 @@ class Loader:
         prefetch_factor: int = 2,
         worker_setup: Callable[[], None] | None = None,
     ) -> None:
+        self._index = reader.index
         self.num_samples = len(reader)
         self.batch_size = batch_size
         self.micro_batches = micro_batches
@@ -117,6 +118,11 @@ class Loader:
                     batches.append(part.batch)
             yield LoadedStep(batches=tuple(batches), samples=len(rows))
 
+    def keys(self, ids: Iterable[int]) -> list[str]:
+        """The keys of the samples with these ``ids``, in the order of the index."""
+        rows = np.flatnonzero(np.isin(self._index.ids, list(ids)))
+        return [self._index.record(int(row)).key for row in rows]
+
     def close(self) -> None:
         """End the workers; the loader cannot be used afterwards."""
         iterator = getattr(self._loader, "_iterator", None)
@@ -162,7 +168,7 @@ class _Requests(Sampler[Request]):
 
 
 class _Fetch(Dataset[Any]):
-    """Reads and collates one micro-batch; what the user must mend is returned, because raising in a worker mangles it."""
+    """Reads and collates one micro-batch; errors for the user are returned: raising in a worker mangles them."""
 
     def __init__(self, reader: SampleReader, collate: Collator, *, policy: Policy, seed: int) -> None:
         self.reader = reader

@@ -91,7 +91,7 @@ class SampleReader:
         frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2)  # (T, 3, H, W)
         if self.transform is not None:
             frames = self.transform(frames, self._rng(epoch, id, "pixels"))
-        return frames.contiguous().unflatten(0, shape)
+        return frames.contiguous().view(*shape, *frames.shape[1:])  # (C, F, 3, h, w)
 
 
 def _inside(times: np.ndarray, record: Record) -> np.ndarray:

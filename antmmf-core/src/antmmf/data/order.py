@@ -53,15 +53,17 @@ class Permutation:
         for key in self._keys:  # the halves may differ by one bit, so they swap their widths as well
             low, high = high, low ^ (_mix(high ^ key) & _mask(low_bits))
             low_bits, high_bits = high_bits, low_bits
-        return (high << low_bits) | low
+        joined: npt.NDArray[np.uint64] = (high << low_bits) | low
+        return joined
 
 
 def _mask(bits: np.uint64) -> np.uint64:
-    return (np.uint64(1) << bits) - np.uint64(1)
+    return np.uint64((1 << int(bits)) - 1)
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """The finaliser of splitmix64: every input bit changes half of the output bits."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    mixed: npt.NDArray[np.uint64] = x ^ (x >> np.uint64(31))
+    return mixed

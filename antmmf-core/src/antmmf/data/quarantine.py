@@ -1,4 +1,4 @@
-"""What happens to a sample that cannot be read: the run ends, or the sample is left out or replaced, and is written down.
+"""What becomes of a sample that cannot be read: the run ends, or it is left out or replaced, and written down.
 
 Nothing here changes the order of the other samples.
 """
@@ -63,8 +63,8 @@ class Quarantine:
         if bad and self._num_bad > self.max_bad_rate * max(self._num_seen, _MIN_SEEN):
             last = bad[-1]
             raise DataError(
-                f"{self._num_bad} of {self._num_seen} samples could not be read, max_bad_rate is {self.max_bad_rate:g}; "
-                f"the last: {last.media}: {last.reason}{self._where()}"
+                f"{self._num_bad} of {self._num_seen} samples could not be read, more than max_bad_rate "
+                f"{self.max_bad_rate:g} of them; the last: {last.media}: {last.reason}{self._where()}"
             )
 
     def summary(self) -> str | None:

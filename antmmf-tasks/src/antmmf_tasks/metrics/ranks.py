@@ -34,7 +34,8 @@ class Ranks:
         return np.asarray(1 + self.above + self.tied_wrong / (self.tied_right + 1))
 
     def hit(self, k: int) -> Floats:
-        """Probability that a right answer is among the first ``k``: 1 - C(w + p - m, p) / C(w + p, p), m = k - above."""
+        """Probability that a right answer is among the first ``k``: 1 - C(w + p - m, p) / C(w + p, p) for w wrong and p
+        right ones tied, with room for m = k - above of them."""
         room = k - self.above
         miss = (room > 0).astype(np.float64)
         for m in range(k):

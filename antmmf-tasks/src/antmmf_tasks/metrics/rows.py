@@ -68,7 +68,8 @@ class RowStore:
 
 def as_ids(values: Tensor) -> Ids:
     """An int64 tensor as an array on the CPU."""
-    return values.cpu().numpy().astype(np.int64, copy=False)
+    ids: Ids = values.cpu().numpy()
+    return ids
 
 
 def distinct(*keys: Ids) -> Ids:

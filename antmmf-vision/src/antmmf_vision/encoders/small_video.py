@@ -73,8 +73,8 @@ class SmallVideo(nn.Module):
         for layer in self.layers:
             x = layer(x, seen)
         x = self.norm(x)
-        cls, tokens = x[:, 0], x[:, 1:]
-        means = _masked_mean(tokens.unflatten(1, (c, -1)), mask.unflatten(1, (c, -1)))  # (B, C, D)
+        cls, tokens = x[:, 0], x[:, 1:].contiguous()
+        means = _masked_mean(tokens.view(b, c, -1, self.dim), mask.view(b, c, -1))  # (B, C, D)
         clips = self.pool(torch.cat([cls[:, None].expand_as(means), means], dim=-1))
         return Encoded(tokens=tokens, mask=mask, pooled=clips.mean(dim=1), clips=clips)
 

@@ -73,7 +73,8 @@ class Cached:
         first = _EveryNth(self._fps, start=0)
         parts = [self._shrink(self._reader.read(source, first).frames)]
         for start in range(_CHUNK, first.num_frames, _CHUNK):
-            parts.append(self._shrink(self._reader.read(source, _EveryNth(self._fps, start=start)).frames))
+            later = _EveryNth(self._fps, start=start)
+            parts += [self._shrink(self._reader.read(source, later).frames)]
         return np.concatenate(parts)
 
     def _shrink(self, frames: np.ndarray) -> np.ndarray:
@@ -112,7 +113,8 @@ class _EveryNth:
     def __call__(self, times: np.ndarray) -> np.ndarray:
         self.num_frames = int((times[-1] - times[0]) * self._fps + 1e-6) + 1
         wanted = times[0] + np.arange(self._start, min(self._start + _CHUNK, self.num_frames)) / self._fps
-        return np.searchsorted((times[1:] + times[:-1]) / 2, wanted, side="right")
+        halfway = (times[1:] + times[:-1]) / 2
+        return np.asarray(np.searchsorted(halfway, wanted, side="right"))
 
 
 def _load(place: Path) -> np.ndarray | None:

@@ -23,7 +23,7 @@ class DecordReader:
 
     def read(self, source: Path, pick: Pick) -> Clip:
         """Raise ``DataError`` when decord cannot open the file or decode a picked frame."""
-        import decord
+        import decord  # type: ignore[import-untyped]
 
         if not source.is_file():
             raise DataError(f"{source}: no such file (reader decord)")

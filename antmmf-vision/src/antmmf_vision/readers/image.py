@@ -13,7 +13,7 @@ from antmmf_vision.readers.picking import picked
 
 
 class ImageReader:
-    """Decodes through PIL: upright as its EXIF data asks, RGB; of an animation, the first picture. Its time is 0.0 s."""
+    """Decodes through PIL: RGB, upright as its EXIF data asks; of an animation, the first picture. Its time is 0 s."""
 
     def read(self, source: Path, pick: Pick) -> Clip:
         """Raise ``DataError`` when PIL cannot decode the file."""

@@ -15,6 +15,7 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
 from antmmf_vision.readers.picking import picked
 
@@ -37,9 +38,11 @@ class PyAVReader:
                 if stream is None:
                     raise ValueError("it holds no video stream")
                 packets = [packet for packet in container.demux(stream) if packet.size]
-                assert isinstance(stream.codec_context, VideoCodecContext)
-                rate = getattr(stream, "average_rate", None) or Fraction(25)
-                video = _Video(stream.codec_context, packets, tick=stream.time_base or 1 / rate, rate=rate)
+                context = stream.codec_context
+                assert isinstance(context, VideoCodecContext)
+                # AVI stores no times of presentation; those that FFmpeg makes up are in the wrong order with B-frames
+                trusted = not (container.format.name == "avi" and context.has_b_frames)
+                video = _Video(context, packets, tick=stream.time_base, rate=stream.average_rate, trusted=trusted)
                 indices = picked(pick, video.times(), source)
                 return Clip(frames=video.frames(indices), num_total=len(video.ticks))
         except (av.FFmpegError, OSError, ValueError) as error:
@@ -50,20 +53,29 @@ class PyAVReader:
 class _Video:
     """The packets of a stream in decoding order, and ``ticks``: when its frames are shown, sorted, each once.
 
-    A stream without times (raw H.264) is counted in frames of ``rate`` instead, and always decoded from its start.
-    Raises ``ValueError`` when there is no frame.
+    Where the times are missing (raw H.264) or not ``trusted``, the k-th frame that comes out of the decoder is the k-th
+    that is shown, and decoding always begins at the start. Raises ``ValueError`` when there is no frame.
     """
 
-    def __init__(self, context: VideoCodecContext, packets: list[Packet], *, tick: Fraction, rate: Fraction) -> None:
+    def __init__(
+        self,
+        context: VideoCodecContext,
+        packets: list[Packet[VideoStream]],
+        *,
+        tick: Fraction | None,
+        rate: Fraction | None,
+        trusted: bool,
+    ) -> None:
         context.thread_count = 1  # the loader's workers are the parallelism
         self._context, self._packets = context, packets
         shown = [packet.pts for packet in packets if not packet.is_discard]
         if not shown:
             raise ValueError("its video stream holds no frame")
         ticks = {pts for pts in shown if pts is not None}
-        self._timed = None not in shown
-        self.ticks = sorted(ticks) if self._timed else list(range(len(shown)))
-        self._tick = float(tick if self._timed else 1 / rate)  # seconds
+        complete = tick is not None and None not in shown
+        self.ticks = sorted(ticks) if complete else list(range(len(shown)))
+        self._tick = float(tick) if tick is not None and complete else 1 / float(rate or 25)  # seconds
+        self._timed = complete and trusted
         keys = [(p.pts, i) for i, p in enumerate(packets) if p.is_keyframe and p.pts is not None]
         self._keys = sorted(keys) if self._timed else []  # (tick, position of the packet)
 
@@ -88,8 +100,8 @@ class _Video:
 
     def _groups(self, wanted: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
         """Runs of wanted ticks, each with the position of the packet where decoding should start."""
-        start, group = 0, []
-        done = 0  # frames shown up to the last one of the group
+        group: list[int] = []
+        start = done = 0  # done: frames shown up to the last one of the group
         for tick in wanted:
             key = bisect_right(self._keys, tick, key=lambda item: item[0]) - 1
             if key >= 0 and bisect_right(self.ticks, self._keys[key][0]) - done > _SEEK_GAIN:
@@ -131,10 +143,13 @@ class _Video:
     def _decode(self, start: int) -> Iterator[tuple[int, VideoFrame]]:
         """Frames as the decoder returns them, from packet ``start`` to the end; damaged packets are passed over."""
         self._context.flush_buffers()
-        for count, frame in enumerate(self._all_frames(start)):
-            tick = frame.pts if self._timed else count
-            if tick is not None:
-                yield tick, frame
+        frames = self._all_frames(start)
+        if not self._timed:
+            yield from zip(self.ticks, frames, strict=False)
+            return
+        for frame in frames:
+            if frame.pts is not None:
+                yield frame.pts, frame
 
     def _all_frames(self, start: int) -> Iterator[VideoFrame]:
         for packet in (*self._packets[start:], None):

@@ -71,17 +71,18 @@ def choices(scene: Scene, *, language: Language) -> list[Question]:
 
 def _about_things(scene: Scene, *, language: Language) -> Iterator[Question]:
     """Each thing is named by two of its attributes, and asked for the third."""
+    the = "each" if scene.kind == "group" and len(scene.things) > 1 else "the"
     for thing in scene.things[:1] if scene.kind == "group" else scene.things:
         others = [other for other in scene.things if other.combination != thing.combination]
         colour, shape = COLOUR_NAMES[language][thing.colour], SHAPE_NAMES[language][thing.shape]
         does = motion(thing, language=language)
         if all(other.shape != thing.shape for other in others):
-            question = f"what colour is the {shape}?" if language == "en" else f"{shape}是什么颜色的？"
+            question = f"what colour is {the} {shape}?" if language == "en" else f"{shape}是什么颜色的？"
             yield Question("colour", question, colour)
         question = f"what shape is {colour}?" if language == "en" else f"{colour}的是什么形状？"
         yield Question("shape", question, shape)
         what = name(thing, language=language)
-        question = f"what does the {what} do?" if language == "en" else f"{what}在做什么？"
+        question = f"what does {the} {what} do?" if language == "en" else f"{what}在做什么？"
         yield Question("motion", question, does)
 
 

@@ -1,0 +1,99 @@
+"""What a run says to the person in front of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from antmmf.contracts import Figure, RunInfo, RunState, StepReport
+from antmmf.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress, TaskID
+
+
+class Console:
+    """A live bar on a terminal, else a line a report; evaluations as tables.
+
+    ``progress`` None: a bar if the output is a terminal and NO_COLOR is not set.
+    """
+
+    def __init__(self, *, progress: bool | None = None) -> None:
+        from rich.console import Console as RichConsole
+
+        self.progress = progress
+        self._out: RichConsole = RichConsole(highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._row: TaskID | None = None
+        self._max_steps = 0
+
+    @hookimpl
+    def antmmf_run_start(self, info: RunInfo, state: RunState) -> None:
+        self._max_steps = info.max_steps
+        for line in (f"{info.recipe} on {info.device} -> {info.save_dir}", *info.notes):
+            self._out.print(line, markup=False)
+        wanted = self.progress if self.progress is not None else self._out.is_terminal and "NO_COLOR" not in os.environ
+        if wanted and info.max_steps > state.step:
+            self._start_bar(state)
+
+    @hookimpl
+    def antmmf_step_end(self, state: RunState, report: StepReport) -> None:
+        seconds = sum(report.seconds.values())
+        rate = report.samples / seconds if seconds > 0 else 0.0
+        said = f"loss {report.loss:.4f}  {rate:.1f} samples/s"
+        if self._bar is not None and self._row is not None:
+            self._bar.update(self._row, completed=state.step, said=said)
+            return
+        left = _duration(seconds * (self._max_steps - state.step))
+        self._out.print(
+            f"step {state.step}/{self._max_steps}  epoch {state.epoch}  {said}  lr {report.lr:.3g}  {left} left"
+            f"{_data_note(report, seconds)}"
+        )
+
+    @hookimpl
+    def antmmf_eval_end(self, state: RunState, split: str, figures: Mapping[str, Figure]) -> None:
+        from rich.table import Table
+
+        table = Table(title=f"{split} after step {state.step}", title_justify="left")
+        for heading in ("metric", "value", "95 % interval", "n"):
+            table.add_column(heading, justify="left" if heading == "metric" else "right")
+        for name, figure in figures.items():
+            has_interval = figure.low is not None and figure.high is not None
+            interval = f"[{figure.low:.2f}, {figure.high:.2f}]" if has_interval else ""
+            number = "" if figure.n is None else f"{figure.n:,}"
+            table.add_row(name, f"{figure.value:.2f}", interval.replace("[", r"\["), number)
+        self._out.print(table)
+
+    @hookimpl
+    def antmmf_checkpoint_saved(self, path: Path) -> None:
+        self._out.print(f"saved {path}", markup=False)
+
+    @hookimpl
+    def antmmf_run_end(self, state: RunState, error: str | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if error is None and state.best_value is not None:
+            self._out.print(f"best {state.best_value:.4g} at step {state.best_step}")
+
+    def _start_bar(self, state: RunState) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[said]}"), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=self._out, refresh_per_second=2)
+        self._row = self._bar.add_task("train", total=self._max_steps, completed=state.step, said="")
+        self._bar.start()
+
+
+def _data_note(report: StepReport, seconds: float) -> str:
+    share = report.seconds.get("data", 0.0) / seconds if seconds > 0 else 0.0
+    return f"  waiting for data {share:.0%} (more num_workers?)" if share > 0.2 else ""
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"

@@ -1,0 +1,121 @@
+"""The Arrow index: what goes in comes out, when it is rebuilt, what it refuses."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from antmmf.contracts import Record, Segment
+from antmmf.data.index import Index, open_index
+from antmmf.data.keyed import sample_id
+from antmmf.errors import DataError
+
+
+@dataclass
+class Listed:
+    """Records from memory; counts how often they were read."""
+
+    folder: Path
+    content: Sequence[Record]
+    calls: list[str] = field(default_factory=list)
+
+    def prepare(self) -> None:
+        self.calls.append("prepare")
+        if not (self.folder / "list.txt").exists():
+            (self.folder / "list.txt").write_text("x")
+
+    def sources(self) -> Sequence[Path]:
+        return [self.folder / "list.txt"]
+
+    def records(self) -> Iterator[Record]:
+        self.calls.append("records")
+        yield from self.content
+
+
+def opened(dataset: Listed, *, version: str = "1", **parameters: object) -> Index:
+    return open_index(dataset, name="d:set", version=version, parameters=parameters, folder=dataset.folder / "index")
+
+
+FULL = Record(
+    key="k",
+    media="a/b.mp4",
+    start=1.5,
+    end=2.25,
+    texts=("one", "two"),
+    negatives=("false",),
+    transcript=(Segment(0.5, 1.0, "said"),),
+    question="what?",
+    answer="that",
+    options=("this", "that"),
+    language="zh",
+    extras={"nested": [1, {"a": None}]},
+)
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    index = opened(Listed(tmp_path, [Record(key="plain", media="m"), FULL]))
+    assert [index.record(0), index.record(1)] == [Record(key="plain", media="m"), FULL]
+
+
+def test_records_beyond_one_chunk_are_found(tmp_path: Path) -> None:
+    index = opened(Listed(tmp_path, [Record(key=f"k{i}", media="m") for i in range(5000)]))
+    assert len(index) == 5000
+    assert [index.record(i).key for i in (0, 4095, 4096, 4999)] == ["k0", "k4095", "k4096", "k4999"]
+    assert index.ids[4321] == sample_id("d:set", "k4321")
+
+
+def test_texts_and_answers_are_listed(tmp_path: Path) -> None:
+    index = opened(Listed(tmp_path, [FULL, Record(key="c", media="m", texts=("three",))]))
+    assert list(index.texts()) == ["one", "two", "said", "what?", "this", "that", "three"]
+    assert list(index.answers()) == ["that"]
+
+
+def test_an_index_is_pickled_by_its_path(tmp_path: Path) -> None:
+    index = opened(Listed(tmp_path, [Record(key=f"k{i}", media="m") for i in range(5000)]))
+    assert len(pickle.dumps(index)) < 500
+    assert pickle.loads(pickle.dumps(index)).record(4999).key == "k4999"
+
+
+def test_an_unchanged_index_is_not_built_again(tmp_path: Path) -> None:
+    dataset = Listed(tmp_path, [FULL])
+    assert opened(dataset).path == opened(dataset).path
+    assert dataset.calls == ["prepare", "records", "prepare"]
+
+
+def test_a_changed_source_version_or_parameter_builds_a_new_one(tmp_path: Path) -> None:
+    dataset = Listed(tmp_path, [FULL])
+    paths = [opened(dataset).path, opened(dataset, version="2").path, opened(dataset, split="val").path]
+    os.utime(tmp_path / "list.txt", ns=(0, 0))
+    assert len({*paths, opened(dataset).path}) == 4
+
+
+def test_a_key_that_occurs_twice_is_named(tmp_path: Path) -> None:
+    dataset = Listed(tmp_path, [Record(key=key, media="m") for key in ("a", "b", "c", "b")])
+    with pytest.raises(DataError, match="'b' is record 2 and record 4"):
+        opened(dataset)
+    assert not [path for path in (tmp_path / "index").iterdir() if path.is_dir()]
+
+
+def test_no_records_are_an_error_that_names_the_source(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"d:set: no records in .*list\.txt"):
+        opened(Listed(tmp_path, []))
+
+
+def test_a_missing_source_is_named(tmp_path: Path) -> None:
+    dataset = Listed(tmp_path, [FULL])
+    dataset.sources = lambda: [tmp_path / "nowhere.json"]  # type: ignore[method-assign]
+    with pytest.raises(DataError, match=r"nowhere\.json: No such file"):
+        opened(dataset)
+
+
+def test_of_several_only_one_builds(tmp_path: Path) -> None:
+    dataset = Listed(tmp_path, [Record(key=f"k{i}", media="m") for i in range(2000)])
+    with ThreadPoolExecutor(4) as pool:
+        paths = list(pool.map(lambda _: opened(dataset).path, range(4)))
+    assert len(set(paths)) == 1
+    assert dataset.calls.count("records") == 1
