@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from antmmf.contracts import Dataset
 from antmmf.errors import DataError
-from antmmf_tasks.datasets.captions import Captions
+from antmmf_tasks.datasets.captions import Captions, Split
 
 Folder = Callable[..., Path]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_a_quoted_line_break_belongs_to_the_caption_and_lines_are_still_counted(
 
 def test_media_are_found_in_sub_folders_and_without_a_suffix(folder: Folder) -> None:
     root = folder("media,caption\na,x\nb.c,y\nd.PNG,z\n", media=("videos/a.webm", "videos/b.c.mp4", "images/d.PNG"))
-    records = [r for split in ("train", "val", "test") for r in Captions(data_root_dir=root, split=split).records()]
+    records = [r for split in SPLITS for r in Captions(data_root_dir=root, split=split).records()]
     assert sorted(r.key for r in records) == ["images/d.PNG", "videos/a.webm", "videos/b.c.mp4"]
 
 
@@ -105,10 +106,7 @@ def test_an_unknown_column_is_an_error_that_names_the_nearest(folder: Folder) ->
 
 def test_ten_videos_are_divided_eight_one_one_and_always_alike(folder: Folder) -> None:
     root = ten_videos(folder)
-    keys = {
-        split: [r.key for r in Captions(data_root_dir=root, split=split).records()]
-        for split in ("train", "val", "test")
-    }
+    keys = {split: [r.key for r in Captions(data_root_dir=root, split=split).records()] for split in SPLITS}
     assert {split: len(names) for split, names in keys.items()} == {"train": 8, "val": 1, "test": 1}
     assert sorted(key for names in keys.values() for key in names) == [f"{i}.mp4" for i in range(10)]
     assert keys["test"] == [r.key for r in Captions(data_root_dir=root, split="test").records()]
@@ -116,7 +114,7 @@ def test_ten_videos_are_divided_eight_one_one_and_always_alike(folder: Folder) -
 
 def test_three_videos_still_give_each_split_one(folder: Folder) -> None:
     root = ten_videos(folder, num=3)
-    assert [len(list(Captions(data_root_dir=root, split=s).records())) for s in ("train", "val", "test")] == [1, 1, 1]
+    assert [len(list(Captions(data_root_dir=root, split=s).records())) for s in SPLITS] == [1, 1, 1]
 
 
 def test_a_group_is_never_divided(folder: Folder) -> None:
@@ -210,7 +208,11 @@ def test_two_captions_files_must_be_told_apart(folder: Folder) -> None:
             r"captions\.jsonl:2: not a line of JSON",
         ),
         ("captions.jsonl", b"[1]\n", r"captions\.jsonl:1: expected a JSON object, got list"),
-        ("captions.jsonl", b'{"media": "a.mp4", "caption": ["x"]}\n', r"captions\.jsonl:1: caption must be a text"),
+        (
+            "captions.jsonl",
+            b'{"media": "a.mp4", "caption": ["x", []]}\n',
+            r"captions\.jsonl:1: caption must be a text",
+        ),
         ("captions.csv", b"media,caption\na.mp4,x\na.mp4,\xff\n", r"captions\.csv:3: byte 0xff is not UTF-8"),
         ("captions.csv", b"media,caption\na.mp4,x,y\n", r"captions\.csv:2: 3 fields, the header names 2"),
         ("captions.csv", b'media,caption\na.mp4,"x\n', r"captions\.csv:2: unexpected end of data"),
@@ -235,3 +237,23 @@ def test_numbers_in_json_are_read_as_names_and_times(folder: Folder) -> None:
     root = folder(json.dumps(line) + "\n", name="captions.jsonl", media=("7.mp4",))
     (record,) = Captions(data_root_dir=root, split="train").records()
     assert (record.key, record.start, record.end) == ("7.mp4#1-", 1.0, None)
+
+
+def test_a_row_of_json_may_have_a_list_of_captions(folder: Folder) -> None:
+    line = {"video": "a", "captions": ["x", "y"], "split": "train"}
+    root = folder(json.dumps(line) + "\n", name="captions.jsonl", media=("a.mp4",))
+    (record,) = Captions(data_root_dir=root, split="train").records()
+    assert record.texts == ("x", "y")
+
+
+def test_real_clips_in_a_linked_folder_need_no_code(tmp_path: Path) -> None:
+    shared = Path(__file__).parents[3] / "shared" / "data"
+    if not (shared / "clips.jsonl").is_file():
+        pytest.skip("the real clips in ../shared/data are not here")
+    lines = [json.loads(line) for line in (shared / "clips.jsonl").read_text(encoding="utf-8").splitlines()]
+    chosen = [line for line in lines if line.get("captions") and line["file"].startswith("videos/")]
+    (tmp_path / "videos").symlink_to(shared / "videos")
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in chosen), encoding="utf-8")
+    records = [r for split in SPLITS for r in Captions(data_root_dir=tmp_path, split=split).records()]
+    assert sorted(r.key for r in records) == sorted(line["file"] for line in chosen)
+    assert sum(len(r.texts) for r in records) == sum(len(line["captions"]) for line in chosen)

@@ -68,9 +68,11 @@ def test_a_repeated_caption_is_one_candidate() -> None:
     assert found["t2v/MnR"] == pytest.approx((2 + 1) / 2)  # and, twice with one video, one query
 
 
-@pytest.mark.parametrize("num", [10, 1003])
-def test_a_collapsed_model_scores_chance_exactly(num: int) -> None:
-    vector = torch.nn.functional.normalize(torch.randn(48, generator=torch.Generator().manual_seed(0)), dim=0)
+@pytest.mark.parametrize("num", [5, 7, 1003])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_collapsed_model_scores_chance_exactly(num: int, seed: int) -> None:
+    # of 5 dimensions: there a plain product gives equal columns scores that differ in the last bit for some seeds
+    vector = torch.nn.functional.normalize(torch.randn(5, generator=torch.Generator().manual_seed(seed)), dim=0)
     ids = torch.arange(num)
     rows = {"video": vector.repeat(num, 1), "video_id": ids, "text": vector.repeat(num, 1)}
     found = values(rows | {"text_video_id": ids, "text_hash": ids})

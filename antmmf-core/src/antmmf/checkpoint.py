@@ -15,6 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -250,7 +251,9 @@ def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
             aliases[name] = first[same]
             continue
         first[same] = name
-        written[name] = plain.clone() if storage in memory else plain.contiguous()  # clone: a view into another one
+        written[name] = (
+            plain.clone(memory_format=torch.contiguous_format) if storage in memory else plain.contiguous()
+        )  # clone: a view into another one
         memory.add(storage)
     save_file(written, str(file), metadata={_ALIASES: json.dumps(aliases)})
 

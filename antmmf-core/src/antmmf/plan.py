@@ -116,7 +116,7 @@ def _use_folder(layers: Layers, folder: Path) -> None:
     for split in SPLITS:
         params = {"data_root_dir": str(folder.resolve()), "split": split}
         layers.merge(
-            {"dataset_attributes": {split: [{"type": "captions", "params": params}]}},
+            {"dataset_attributes": {split: [{"type": "antmmf-tasks:captions", "params": params}]}},
             {("dataset_attributes", split): f"--data {folder}"},
         )
 

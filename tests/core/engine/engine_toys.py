@@ -1,4 +1,4 @@
-"""A data set, a reader, a task and a metric that are as small as the contracts allow; all random where real ones are."""
+"""A data set, a reader, a task and a metric as small as the contracts allow; random where real ones are."""
 
 from __future__ import annotations
 

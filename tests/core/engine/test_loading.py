@@ -68,7 +68,7 @@ def test_starting_in_the_middle_gives_the_rest_of_the_epoch(tmp_path: Path) -> N
 
 
 def test_skipping_reads_nothing(tmp_path: Path) -> None:
-    loader = toy_loader(tmp_path, keys=["bad"] * 0 + [f"clip{i}" for i in range(8)])
+    loader = toy_loader(tmp_path, num=8)
     read = []
     record = Index.record
     loader._index.record = lambda row: read.append(row) or record(loader._index, row)  # type: ignore[method-assign, func-returns-value]
@@ -177,7 +177,7 @@ def test_too_many_bad_samples_end_the_run(tmp_path: Path) -> None:
 
 def test_a_defect_of_a_transform_is_a_reason_too(tmp_path: Path) -> None:
     reader = toy_reader(tmp_path, keys=["a"], train=True)
-    reader.transform = lambda frames, rng: frames[:, 9]  # type: ignore[assignment]
+    reader.transform = lambda frames, _: frames[:, 9]  # type: ignore[assignment]
     loader = Loader(reader, ToyCollator(), batch_size=1, train=True, seed=7)
     with pytest.raises(DataError, match="a: IndexError: index 9 is out of bounds"):
         list(loader.epoch(1))
@@ -203,9 +203,9 @@ def test_a_time_out_is_tried_again_and_never_quarantined(tmp_path: Path, monkeyp
 
 def test_an_error_of_the_collator_reaches_the_user_as_one_line(tmp_path: Path) -> None:
     class Picky(ToyCollator):
-        def __call__(self, samples):  # type: ignore[no-untyped-def]
+        def __call__(self, samples):  # type: ignore[no-untyped-def]  # noqa: ARG002
             raise DataError("no answer")
 
     loader = Loader(toy_reader(tmp_path, keys=["a"], train=True), Picky(), batch_size=1, train=True, seed=7)
-    with pytest.raises(DataError, match="^no answer$"):
+    with pytest.raises(DataError, match=r"^no answer$"):
         list(loader.epoch(1))

@@ -94,9 +94,9 @@ def test_a_resumed_run_is_bit_for_bit_the_run_that_never_stopped(tmp_path: Path,
 
 
 def test_training_learns(tmp_path: Path) -> None:
-    trainer, listener = make_trainer(tmp_path, max_steps=60)
+    trainer, listener = make_trainer(tmp_path, max_steps=300)
     trainer.fit(RunState())
-    assert listener.reports[-1][1].loss < 0.7 * listener.reports[0][1].loss
+    assert listener.reports[-1][1].loss < 0.5 * listener.reports[0][1].loss
 
 
 def test_accumulation_changes_neither_loss_nor_weights(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_an_unknown_monitored_metric_is_named_with_those_there_are(tmp_path: Pat
     trainer, _ = make_trainer(
         tmp_path, max_steps=2, monitored_metric="t2v/R1", evaluate_val=lambda: {"t2v/R5": Figure(1.0)}
     )
-    with pytest.raises(ConfigError, match="'val/t2v/R1'.*there are val/t2v/R5"):
+    with pytest.raises(ConfigError, match=r"'val/t2v/R1'.*there are val/t2v/R5"):
         trainer.fit(RunState())
 
 

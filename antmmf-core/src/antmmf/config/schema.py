@@ -53,8 +53,8 @@ class DatasetAttributes(Section):
 class InputAttributes(Section):
     """From a file to frames."""
 
-    reader: Block = Field(Block(type="auto"), description="decodes the picked frames")
-    sampler: Block = Field(Block(type="segments"), description="picks the frames")
+    reader: Block = Field(Block(type="antmmf-vision:auto"), description="decodes the picked frames")
+    sampler: Block = Field(Block(type="antmmf-vision:segments"), description="picks the frames")
     train_transform: Block | None = Field(None, description="augments training clips")
     eval_transform: Block | None = Field(None, description="fits evaluation clips to the model")
     on_bad_sample: Literal["fail", "skip", "substitute"] = Field(
@@ -98,7 +98,7 @@ class TrainingParameters(Section):
     metric_minimize: bool = Field(False, description="whether a smaller monitored_metric is better")
     patience: Positive | None = Field(None, description="steps without a better value before training ends")
     max_grad_l2_norm: Annotated[float, Field(gt=0)] | None = Field(None, description="clips the gradient's global norm")
-    lr_scheduler: Block = Field(Block(type="constant"), description="factor on the learning rate over the steps")
+    lr_scheduler: Block = Field(Block(type="antmmf-core:constant"), description="factor on the learning rate over the steps")
     save_dir: str | None = Field(None, description="run folder; none: save/<recipe>/<time>")
     resume: Literal["auto"] | bool = Field(
         False, description="auto: go on from the newest whole checkpoint in save_dir"
@@ -114,9 +114,9 @@ class RunConfig(Section):
     task_attributes: Block = Field(description="what is trained: retrieval, vqa, ...")
     dataset_attributes: DatasetAttributes = Field(default_factory=DatasetAttributes)
     input_attributes: InputAttributes = Field(default_factory=InputAttributes)
-    optimizer_attributes: Block = Field(Block(type="AdamW"))
+    optimizer_attributes: Block = Field(Block(type="antmmf-core:AdamW"))
     metrics: list[Block] = Field(default_factory=list, description="what is measured on val and test")
-    callbacks: list[Block] = Field(default_factory=lambda: [Block(type="console"), Block(type="jsonl")])
+    callbacks: list[Block] = Field(default_factory=lambda: [Block(type="antmmf-core:console"), Block(type="antmmf-core:jsonl")])
     plugins: PluginSettings = Field(default_factory=PluginSettings)
     training_parameters: TrainingParameters = Field(default_factory=TrainingParameters)
 

@@ -20,7 +20,7 @@ def hashed(*keys: int | str) -> int:
 
 
 def generator(seed: int, *keys: int | str) -> np.random.Generator:
-    """A generator of its own for (seed, keys): equal keys give equal draws, on every machine."""
+    """A generator of its own for (seed, keys): equal keys give equal draws, in every process."""
     return np.random.Generator(np.random.Philox(key=np.frombuffer(_digest((seed, *keys)), dtype="<u8")))
 
 

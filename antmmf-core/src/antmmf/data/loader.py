@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from antmmf.batch import Batch
 from antmmf.contracts import Collator, Sample
-from antmmf.data.keyed import generator
+from antmmf.data.keyed import hashed
 from antmmf.data.media import SampleReader
 from antmmf.data.order import Permutation, Rows
 from antmmf.data.quarantine import BadSample, Policy, Quarantine
@@ -199,8 +199,8 @@ class _Fetch(Dataset[Any]):
         yield row
         if self.policy == "substitute":
             index = self.reader.index
-            rng = generator(self.seed, epoch, int(index.ids[row]), "substitute")
-            yield from (int(rng.integers(len(index))) for _ in range(_SUBSTITUTE_TRIES))
+            for attempt in range(_SUBSTITUTE_TRIES):
+                yield hashed(self.seed, epoch, int(index.ids[row]), "substitute", attempt) % len(index)
 
     def _read(self, row: int, epoch: int) -> Sample | BadSample:
         for attempt in range(_TRIES):

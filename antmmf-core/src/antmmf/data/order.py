@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from antmmf.data.keyed import generator
+from antmmf.data.keyed import hashed
 
 Rows = npt.NDArray[np.int64]
 
 _ROUNDS = 8
-_MIN_BITS = 8  # tiny sets are permuted in a larger domain: a Feistel network of 2 bits knows few permutations
+_MIN_BITS = 5  # tiny sets are permuted in a larger domain: a Feistel network of 2 bits knows few permutations
 
 
 class Permutation:
@@ -26,7 +26,7 @@ class Permutation:
         bits = max((n - 1).bit_length(), _MIN_BITS)
         self._low_bits = np.uint64(bits // 2)
         self._high_bits = np.uint64(bits - bits // 2)
-        self._keys = generator(seed, epoch, "order").integers(0, 2**64, size=_ROUNDS, dtype=np.uint64)
+        self._keys = [np.uint64(hashed(seed, epoch, "order", round)) for round in range(_ROUNDS)]
 
     def __len__(self) -> int:
         return self.n
@@ -58,7 +58,8 @@ class Permutation:
 
 
 def _mask(bits: np.uint64) -> np.uint64:
-    return np.uint64((1 << int(bits)) - 1)
+    mask: np.uint64 = (np.uint64(1) << bits) - np.uint64(1)
+    return mask
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -22,7 +22,7 @@ MEDIA_FOLDERS = ("", "videos", "images")
 MEDIA_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".gif", ".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _USUAL = {
     "media": ("media", "video", "image", "file", "clip_name", "path", "video_id", "filename", "file_name"),
-    "text": ("caption", "text", "sentence", "name"),
+    "text": ("caption", "captions", "text", "sentence", "name"),
     "split": ("split",),
     "group": ("group",),
     "start": ("start",),
@@ -47,10 +47,11 @@ class Captions:
 
     ``captions`` is that file, relative to the root (default: the one ``captions.*`` there is). Columns have usual
     names (``media``, ``video``, ...; ``caption``, ``text``, ...) or are named here. Rows with the same media, start
-    and end are one record with several texts. Media are looked for in the root, ``videos`` and ``images``, with a
-    usual suffix where the name has none. Without a split column, groups (``group_column``, else each media its own)
-    are divided 80/10/10 by a hash, with one at least in val and test; media in two splits are an error.
-    ``missing="drop"`` leaves out rows whose media do not exist, with one warning. Nothing is decoded.
+    and end are one record with several texts; in jsonl a row may have a list of them. Media are looked for in the
+    root, ``videos`` and ``images``, with a usual suffix where the name has none. Without a split column, groups
+    (``group_column``, else each media its own) are divided 80/10/10 by a hash, from three groups on with one at least
+    in val and test; media in two splits are an error. ``missing="drop"`` leaves out rows whose media do not exist,
+    with one warning. Nothing is decoded.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Captions:
                 media=str(media),
                 start=start,
                 end=end,
-                texts=tuple(line.text for line in same),
+                texts=tuple(text for line in same for text in line.texts),
                 language=self.language,
                 extras={"group": same[0].group},
             )
@@ -185,7 +186,7 @@ class _Line:
     exists: bool
     start: float | None
     end: float | None
-    text: str
+    texts: tuple[str, ...]
     group: str
     split: Split
 
@@ -227,12 +228,24 @@ def _line(path: Path, row: Row, columns: dict[str, str | None], finder: _MediaFi
         raise DataError(f"{where}: end {end:g} must be after start {start or 0:g}")
     group = name if columns["group"] is None else _text(where, row, columns["group"])
     split = "train" if columns["split"] is None else _split(where, row, columns["split"])
-    return _Line(row.line, media, exists, start, end, _text(where, row, columns["text"]), group, split)
+    return _Line(row.line, media, exists, start, end, _texts(where, row, columns["text"]), group, split)
+
+
+def _texts(where: str, row: Row, column: str | None) -> tuple[str, ...]:
+    """One text, or in JSON a list of them."""
+    assert column is not None
+    value: Json = row.values.get(column)
+    if isinstance(value, list) and value:
+        return tuple(_checked_text(where, column, each) for each in value)
+    return (_checked_text(where, column, value),)
 
 
 def _text(where: str, row: Row, column: str | None) -> str:
     assert column is not None
-    value: Json = row.values.get(column)
+    return _checked_text(where, column, row.values.get(column))
+
+
+def _checked_text(where: str, column: str, value: Json) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ class RowStore:
 
     def row_of(self, ids: Ids, known: Ids) -> Ids:
         """Where each of ``ids`` stands in the sorted ``known`` video ids; raises ``ComponentError`` for a stranger."""
-        place = np.searchsorted(known, ids).clip(max=len(known) - 1)
+        place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
         strangers = int((known[place] != ids).sum())
         if strangers:
             raise ComponentError(
@@ -68,8 +69,7 @@ class RowStore:
 
 def as_ids(values: Tensor) -> Ids:
     """An int64 tensor as an array on the CPU."""
-    ids: Ids = values.cpu().numpy()
-    return ids
+    return cast(Ids, values.cpu().numpy())
 
 
 def distinct(*keys: Ids) -> Ids:
@@ -78,4 +78,4 @@ def distinct(*keys: Ids) -> Ids:
     fresh = np.arange(len(order)) == 0
     for key in keys:
         fresh[1:] |= key[order][1:] != key[order][:-1]
-    return order[fresh]
+    return cast(Ids, order[fresh])

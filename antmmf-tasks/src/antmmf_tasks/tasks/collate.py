@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from antmmf.contracts import Sample
+from antmmf.data.keyed import generator
 from antmmf.errors import DataError
 from torch import Tensor
-
-FRAME_ORDER = 0x0F4A3E  # names the purpose, so that no other draw keyed by the sample id is the same
 
 
 def pad_frames(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
@@ -49,4 +48,4 @@ def text_hash(text: str) -> int:
 
 def frame_order(sample_id: int, num_frames: int) -> np.ndarray:
     """A random order of a clip's frames, the same for this sample in every run: (num_frames,) int64."""
-    return np.random.default_rng([sample_id % 2**64, FRAME_ORDER]).permutation(num_frames)
+    return generator(0, "frame order", sample_id).permutation(num_frames)

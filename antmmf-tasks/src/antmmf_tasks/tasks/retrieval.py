@@ -45,7 +45,7 @@ class Retrieval(Task):
         *,
         vision: VisionEncoder,
         text: TextEncoder,
-        loss: ContrastiveLoss | str = "infonce",
+        loss: ContrastiveLoss | str = "antmmf-tasks:infonce",
         dim: Annotated[int, Field(gt=0)] | None = None,
         max_negatives: Annotated[int, Field(ge=0)] = 4,
         shuffle_control: bool = False,

@@ -33,7 +33,7 @@ class Cached:
     def __init__(
         self,
         *,
-        reader: FrameReader | str = "auto",
+        reader: FrameReader | str = "antmmf-vision:auto",
         fps: Annotated[float, Field(gt=0)] = 8.0,
         short_side: Annotated[int, Field(gt=0)] = 64,
         folder: Path | None = None,

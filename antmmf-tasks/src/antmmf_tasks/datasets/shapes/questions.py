@@ -110,7 +110,8 @@ def _caption_choice(scene: Scene, *, language: Language, rng: np.random.Generato
     meanings = {scene.meaning(), *(other.meaning() for other in wrong)}
     while len(wrong) < NUM_OPTIONS - 1:
         other = _with_one_change(scene, rng=rng)
-        if other.meaning() not in meanings:
+        still_differ = len({thing.colour for thing in other.things}) == len({thing.colour for thing in scene.things})
+        if still_differ and other.meaning() not in meanings:
             meanings.add(other.meaning())
             wrong.append(other)
     texts = [captions(each, language=language)[scene.phrasing] for each in (scene, *wrong)]

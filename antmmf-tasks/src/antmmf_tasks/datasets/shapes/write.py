@@ -36,7 +36,10 @@ def make_folder(folder: Path, annotations: Sequence[Annotation], *, size: int, f
     Work goes on beside it, in ``<folder>.partial``: a run that was stopped is continued, not repeated. Only one
     process works at a time; one that waited for another finds everything done.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{folder.parent} cannot be made ({error.strerror}); set root or ANTMMF_CACHE") from error
     with _lock(folder.with_name(folder.name + ".lock")):
         problem = whats_wrong(folder)
         if problem is None:
@@ -101,7 +104,10 @@ def encode_mp4(frames: NDArray[np.uint8], *, fps: int) -> bytes:
     buffer = io.BytesIO()
     options = {"preset": "veryfast", "crf": "20", "bf": "0", "g": "16"}
     with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=fps, options=options)
+        try:
+            stream = container.add_stream("libx264", rate=fps, options=options)
+        except ValueError as error:
+            raise DataError("PyAV was built without libx264, which makes the clips; install av from PyPI") from error
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1
@@ -205,7 +211,12 @@ def _lock(path: Path) -> Iterator[None]:
         if sys.platform == "win32":
             import msvcrt
 
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+            while True:
+                try:
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                    break
+                except OSError:  # it gives up after ten seconds; others may need longer
+                    continue
             yield
             return
         import fcntl
