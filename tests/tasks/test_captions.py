@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from antmmf.contracts import Dataset
 from antmmf.errors import DataError
-from antmmf_tasks.datasets.captions import Captions, Split
+from antmmf_tasks.datasets.captions import Captions, Split, _divide
 
 Folder = Callable[..., Path]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -104,12 +104,27 @@ def test_an_unknown_column_is_an_error_that_names_the_nearest(folder: Folder) ->
         list(Captions(data_root_dir=root, split="train").records())
 
 
-def test_ten_videos_are_divided_eight_one_one_and_always_alike(folder: Folder) -> None:
+def test_a_thousand_videos_are_divided_about_80_10_10_and_keep_their_split_when_more_come() -> None:
+    few, more = ({f"{i}.mp4" for i in range(count)} for count in (1000, 1500))
+    first, second = _divide(few), _divide(more)
+    assert all(second[group] == split for group, split in first.items())
+    counts = {split: sum(found == split for found in first.values()) for split in SPLITS}
+    assert 760 <= counts["train"] <= 840
+    assert 70 <= counts["val"] <= 130
+    assert 70 <= counts["test"] <= 130
+
+
+def test_every_video_is_in_one_split(folder: Folder) -> None:
     root = ten_videos(folder)
     keys = {split: [r.key for r in Captions(data_root_dir=root, split=split).records()] for split in SPLITS}
-    assert {split: len(names) for split, names in keys.items()} == {"train": 8, "val": 1, "test": 1}
+    assert all(keys.values())
     assert sorted(key for names in keys.values() for key in names) == [f"{i}.mp4" for i in range(10)]
-    assert keys["test"] == [r.key for r in Captions(data_root_dir=root, split="test").records()]
+
+
+@pytest.mark.parametrize("num", range(3, 12))
+def test_from_three_groups_on_no_split_is_empty(num: int) -> None:
+    for start in range(40):
+        assert set(_divide({f"{start}-{i}" for i in range(num)}).values()) == set(SPLITS)
 
 
 def test_three_videos_still_give_each_split_one(folder: Folder) -> None:
@@ -125,7 +140,8 @@ def test_a_group_is_never_divided(folder: Folder) -> None:
     for _, group, split in table:
         splits.setdefault(group, set()).add(split)
     assert len(table) == 20
-    assert sorted(split for found in splits.values() for split in found) == ["test", "train", "train", "train", "val"]
+    assert {len(found) for found in splits.values()} == {1}
+    assert {split for found in splits.values() for split in found} == {"train", "val", "test"}
 
 
 def test_one_file_in_two_splits_is_an_error_even_under_two_names(folder: Folder) -> None:

@@ -83,6 +83,7 @@ class Checkpoints:
         if best:
             self._point("best", path)
         self._prune()
+        self._remove_remains()
         return path
 
     def latest(self) -> Path | None:
@@ -116,6 +117,12 @@ class Checkpoints:
         for path in self._all()[: -self.max_ckpt_num]:
             if path not in (self.latest(), self.best()):
                 shutil.rmtree(path)
+
+    def _remove_remains(self) -> None:
+        """Remove what a process left behind that was killed while it saved."""
+        for pattern in (".tmp-step_*", ".old-*"):
+            for path in self.folder.glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def find_checkpoint(path: Path, *, prefer: Pointer) -> Path:
@@ -251,9 +258,8 @@ def _write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
             aliases[name] = first[same]
             continue
         first[same] = name
-        written[name] = (
-            plain.clone(memory_format=torch.contiguous_format) if storage in memory else plain.contiguous()
-        )  # clone: a view into another one
+        is_view = storage in memory  # of a tensor that is written already: safetensors wants it to own its memory
+        written[name] = plain.clone(memory_format=torch.contiguous_format) if is_view else plain.contiguous()
         memory.add(storage)
     save_file(written, str(file), metadata={_ALIASES: json.dumps(aliases)})
 

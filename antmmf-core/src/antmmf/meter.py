@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import isfinite
 from time import perf_counter
 
 import torch
@@ -13,6 +15,16 @@ from antmmf.contracts import StepReport
 from antmmf.errors import AntmmfError
 
 _SHOWN_KEYS = 8
+_NORM = "gradient norm"
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Scalars by name: the terms of the loss and, if it was taken, the gradient's norm."""
+
+    number: int
+    values: Mapping[str, Tensor]
+    ids: list[Tensor]
 
 
 class Meter:
@@ -24,14 +36,11 @@ class Meter:
     def __init__(self, keys: Callable[[Iterable[int]], list[str]]) -> None:
         self._keys = keys
         self._clock = perf_counter()
-        self._clear()
-
-    def _clear(self) -> None:
-        self._terms: defaultdict[str, list[Tensor]] = defaultdict(list)
-        self._norms: list[Tensor] = []
-        self._steps: list[tuple[int, list[Tensor]]] = []
-        self._samples = 0
+        self._steps: list[_Step] = []
         self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    def __len__(self) -> int:
+        return len(self._steps)
 
     def start(self) -> None:
         """Restart the clock: the time since the last ``lap`` belongs to no part of a step."""
@@ -45,48 +54,44 @@ class Meter:
 
     def add_step(self, number: int, *, terms: Mapping[str, Tensor], norm: Tensor | None, ids: list[Tensor]) -> None:
         """Note step ``number`` with its detached scalar ``terms`` and the ids of each micro-batch."""
-        for name, value in terms.items():
-            self._terms[name].append(value)
-        if norm is not None:
-            self._norms.append(norm)
-        self._steps.append((number, ids))
-        self._samples += sum(len(part) for part in ids)
+        self._steps.append(_Step(number, terms if norm is None else {**terms, _NORM: norm}, ids))
 
     def report(self, *, lr: float) -> StepReport:
         """Means over the steps since the last call; raises ``AntmmfError`` naming the first step that went wrong."""
-        terms = {name: torch.stack(values).tolist() for name, values in self._terms.items()}
-        norms = torch.stack(self._norms).tolist() if self._norms else []
+        self.start()
+        steps = self._read()
         self.lap("wait")  # an accelerator finishes here what was launched above
-        losses = [sum(values) for values in zip(*terms.values(), strict=True)]
-        self._refuse_not_finite(losses, terms, norms)
-        num = max(1, len(self._steps))
+        for step, values in zip(self._steps, steps, strict=True):
+            if not all(map(isfinite, values.values())):
+                raise AntmmfError(self._not_finite(step, values))
+        series: defaultdict[str, list[float]] = defaultdict(list)
+        for values in steps:
+            for name, value in values.items():
+                series[name].append(value)
+        means = {name: sum(values) / len(values) for name, values in series.items()}
+        norm = means.pop(_NORM, None)
+        num = len(steps)
         report = StepReport(
-            loss=sum(losses) / num,
-            terms={name: sum(values) / num for name, values in terms.items()},
+            loss=sum(sum(values) for name, values in series.items() if name != _NORM) / num,
+            terms=means,
             lr=lr,
-            grad_norm=sum(norms) / num if norms else None,
-            samples=round(self._samples / num),
+            grad_norm=norm,
+            samples=round(sum(len(part) for step in self._steps for part in step.ids) / num),
             seconds={part: seconds / num for part, seconds in self._seconds.items()},
         )
-        self._clear()
+        self._steps.clear()
+        self._seconds.clear()
         return report
 
-    def __len__(self) -> int:
-        return len(self._steps)
+    def _read(self) -> list[dict[str, float]]:
+        read = iter(torch.stack([value.float() for step in self._steps for value in step.values.values()]).tolist())
+        return [{name: next(read) for name in step.values} for step in self._steps]
 
-    def _refuse_not_finite(self, losses: list[float], terms: Mapping[str, list[float]], norms: list[float]) -> None:
-        good = torch.tensor(losses).isfinite()
-        if norms:
-            good &= torch.tensor(norms).isfinite()
-        if good.all():
-            return
-        at = int(good.logical_not().nonzero()[0, 0])
-        number, parts = self._steps[at]
-        values = ", ".join(f"{name} {series[at]:g}" for name, series in terms.items())
-        values += f", gradient norm {norms[at]:g}" if norms else ""
-        keys = self._keys(int(id) for part in parts for id in part)
+    def _not_finite(self, step: _Step, values: Mapping[str, float]) -> str:
+        keys = self._keys(int(id) for part in step.ids for id in part)
         shown = ", ".join(keys[:_SHOWN_KEYS]) + (f", ... ({len(keys)})" if len(keys) > _SHOWN_KEYS else "")
-        raise AntmmfError(
-            f"step {number}: the loss must be finite, is {values}, on samples {shown}; "
+        said = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        return (
+            f"step {step.number}: the loss must be finite, is {said}, on samples {shown}; "
             "lower the learning rate, set max_grad_l2_norm, or look at these samples"
         )

@@ -14,13 +14,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import importlib_metadata as metadata
 import yaml
 
 from antmmf.contracts import Figure, RunState
 from antmmf.errors import ConfigError, Problem
 from antmmf.plan import RunPlan
 from antmmf.registry import Component
+from antmmf.scan import versions
 
 
 def choose_folder(plan: RunPlan) -> Path:
@@ -57,9 +57,10 @@ def write_start(folder: Path, plan: RunPlan, *, split_tables: Mapping[str, list[
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "provenance.json").write_text(_json(provenance(plan)), encoding="utf-8")
     (folder / "environment.json").write_text(_json(environment()), encoding="utf-8")
-    for rows in split_tables.values():
+    if split_tables:
+        rows = sorted({row for table in split_tables.values() for row in table})
         with (folder / "split.csv").open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows(rows)
+            csv.writer(file).writerows([("media", "group", "split"), *rows])
     return files
 
 
@@ -84,34 +85,37 @@ def provenance(plan: RunPlan) -> dict[str, Any]:
 
 
 def plugin_lock(plan: RunPlan) -> dict[str, Any]:
-    """Distributions, versions, entry points and source hashes of everything the run uses."""
+    """Distributions, versions, entry points and source hashes of everything that takes part: components and hooks."""
+    used = [planned.component for planned in plan.components()]
+    hooked = [hook for hook in plan.registry.components("plugins") if plan.hooks.has_plugin(hook.full_name)]
     lock: dict[str, Any] = {}
-    for used in plan.components():
-        component = used.component
-        if component is None:
-            lock.setdefault("resolved by hooks", []).append(used.full_name)
-            continue
+    for component in (*(component for component in used if component), *hooked):
         entry = lock.setdefault(
             component.distribution,
-            {"version": component.version, "source": _source_hash(component), "components": {}},
+            {"version": component.version, "source": _source_hash(_module(component)), "components": {}},
         )
         entry["components"][f"{component.kind}/{component.name}"] = component.value
+    for module in plan.registry.files:  # also those that only have hooks
+        lock.setdefault(
+            Path(str(module.__file__)).stem, {"version": "file", "source": _source_hash(module), "components": {}}
+        )
     for entry in lock.values():
-        if isinstance(entry, dict):
-            entry["components"] = dict(sorted(entry["components"].items()))
-    return dict(sorted(lock.items()))
+        entry["components"] = dict(sorted(entry["components"].items()))
+    resolved = sorted(planned.full_name for planned in plan.components() if planned.component is None)
+    return {**dict(sorted(lock.items())), **({"resolved by hooks": resolved} if resolved else {})}
 
 
-def _source_hash(component: Component) -> str:
-    """sha256 over the Python files of the component's top package, or of its ``--plugin`` file."""
+def _module(component: Component) -> ModuleType | None:
+    """The top module that a component comes from: its package, or its ``--plugin`` file."""
+    return component.file or sys.modules.get(component.value.partition(":")[0].partition(".")[0])
+
+
+def _source_hash(module: ModuleType | None) -> str:
+    """sha256 over the Python files of a package, or over the one file of a module."""
     digest = hashlib.sha256()
-    if isinstance(component.origin, ModuleType):
-        paths = [Path(str(component.origin.__file__))]
-        root = paths[0].parent
-    else:
-        module = sys.modules.get(component.value.partition(":")[0].partition(".")[0])
-        root = Path(str(module.__file__)).parent if module and module.__file__ else Path()
-        paths = sorted(root.rglob("*.py")) if module and module.__file__ else []
+    file = getattr(module, "__file__", None)
+    root = Path(file).parent if file else Path()
+    paths = sorted(root.rglob("*.py")) if file and hasattr(module, "__path__") else [Path(file)] if file else []
     for path in paths:
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
@@ -119,9 +123,6 @@ def _source_hash(component: Component) -> str:
 
 def environment() -> dict[str, Any]:
     """Python, platform and the versions of all installed distributions."""
-    versions = {
-        distribution.name: distribution.version for distribution in metadata.distributions() if distribution.name
-    }
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -129,7 +130,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "host": platform.node(),
         "command": sys.argv,
-        "packages": dict(sorted(versions.items(), key=lambda item: item[0].lower())),
+        "packages": dict(sorted(versions().items(), key=lambda item: item[0].lower())),
     }
 
 

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from itertools import islice
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def smoke_run(plan: RunPlan) -> str:
     }
     with tempfile.TemporaryDirectory(prefix="antmmf-smoke-") as name:
         folder = Path(name) / "run"
+        plan = replace(plan, callbacks=())  # nothing but the result is printed or tracked
         run = assemble(with_settings(plan, **changes), folder=folder, limit_steps=STEPS)
         _cut_evaluation(run)
         started = time.monotonic()
@@ -66,15 +68,8 @@ def _cut_evaluation(run: Run) -> None:
 def _resume(plan: RunPlan, changes: dict[str, Any], folder: Path, run: Run) -> str:
     if run.trainer is None:
         return ""
-    _unregister_callbacks(plan)
     again = assemble(with_settings(plan, **{**changes, "resume": "auto"}), folder=folder, limit_steps=STEPS + 1)
     _cut_evaluation(again)
     assert again.state.step == STEPS, f"resumed at step {again.state.step} instead of {STEPS}"
     again.execute()
     return f", resumed at step {STEPS} and went on"
-
-
-def _unregister_callbacks(plan: RunPlan) -> None:
-    for name, plugin in list(plan.hooks.list_name_plugin()):
-        if plugin is not None and name.startswith("callbacks."):
-            plan.hooks.unregister(plugin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from pluggy import HookRelay
@@ -19,6 +20,8 @@ from antmmf.evaluate import autocast
 from antmmf.meter import Meter
 from antmmf.stopping import StopSignals
 from antmmf.task import Task
+
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -142,13 +145,12 @@ class Trainer:
     def _step(self, batches: tuple[Batch, ...], state: RunState) -> None:
         """One optimizer step over all micro-batches, with the loss that one large batch would have."""
         self._set_rate(state.step)
-        device = self.settings.device
-        moved = [batch.to(device, non_blocking=True) for batch in batches]
+        moved = [self._move(batch) for batch in batches]
         counts = self._counts(moved, state.step) if len(moved) > 1 else None
         values: dict[str, Tensor] = {}
         for micro, batch in enumerate(moved):
             parts = self._forward(batch, state.step, micro, counts)
-            loss = torch.stack(list(parts.values())).sum() if len(parts) > 1 else next(iter(parts.values()))
+            loss = reduce(torch.add, parts.values())
             self.meter.lap("forward")
             loss.backward()  # type: ignore[no-untyped-call]
             self.meter.lap("backward")
@@ -163,15 +165,18 @@ class Trainer:
         state.step += 1
         self.meter.add_step(state.step, terms=values, norm=norm, ids=[batch.ids.clone() for batch in batches])
 
+    def _move(self, batch: Batch) -> Batch:
+        device = torch.device(self.settings.device)
+        return batch if device.type == "cpu" else batch.to(device, non_blocking=True)
+
     def _forward(
         self, batch: Batch, step: int, micro: int, counts: Mapping[str, Tensor | float] | None
     ) -> dict[str, Tensor]:
         """The weighted parts of the loss; ``counts`` are those of the whole step, None where this is all of it."""
         terms = self._terms(batch, step, micro)
-        return {
-            name: term.sum * term.weight / _at_least_one(term.count if counts is None else counts[name])
-            for name, term in terms.items()
-        }
+        if counts is None:
+            return {name: _part(term, term.count) for name, term in terms.items()}
+        return {name: _part(term, counts[name]) for name, term in terms.items()}
 
     def _terms(self, batch: Batch, step: int, micro: int) -> Mapping[str, Term]:
         seed = hashed(self.settings.seed, "forward", step, micro, 0)  # 0: the rank
@@ -266,11 +271,12 @@ def _due(interval: int | None, state: RunState) -> bool:
     return bool(interval) and state.step % (interval or 1) == 0
 
 
-def _at_least_one(count: Tensor | float) -> Tensor | float:
-    """A count of 0 comes with a sum of 0, and must give 0."""
+def _part(term: Term, count: Tensor | float) -> Tensor:
+    """``weight * sum / count``; a count of 0 comes with a sum of 0, and gives 0."""
     if isinstance(count, Tensor):
-        return count + (count == 0)
-    return count or 1.0
+        mean = term.sum / count.clamp(min=_TINY)
+        return mean if term.weight == 1 else mean * term.weight
+    return term.sum * (term.weight / max(count, _TINY))
 
 
 def _default_generators(device: torch.device) -> list[torch.Generator]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +50,14 @@ class ToyReader:
             raise DataError(f"{source}: no video stream")
         noise = np.random.Generator(np.random.Philox(hashed(source.name))).integers(0, 256, (10, 4, 4, 3), np.uint8)
         return Clip(frames=noise[pick(np.arange(10) / 10)], num_total=10)
+
+
+class DeadlyReader(ToyReader):
+    """Kills its process, as the system does when memory runs out."""
+
+    def read(self, source: Path, pick: Callable[[np.ndarray], np.ndarray]) -> Clip:  # noqa: ARG002
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("killed")
 
 
 class ToySampler:

@@ -133,6 +133,14 @@ def test_a_save_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path).latest() == tmp_path / "step_000001"
 
 
+def test_the_remains_of_a_killed_save_are_cleared_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".tmp-step_000001-abc").mkdir(parents=True)
+    (tmp_path / ".tmp-step_000001-abc" / "model.safetensors").write_bytes(b"half")
+    assert Checkpoints(tmp_path).latest() is None
+    save(tmp_path, 2)
+    assert steps(tmp_path) == ["latest", "step_000002"]
+
+
 def test_old_ones_are_removed_but_never_the_best(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4, 5):
         save(tmp_path, step, keep=2, best=step == 2)

@@ -15,7 +15,7 @@ from antmmf.data.keyed import sample_id
 from antmmf.data.loader import LoadedStep, Loader
 from antmmf.data.quarantine import Quarantine
 from antmmf.errors import DataError
-from engine_toys import ToyCollator, ToyReader, load_file, toy_loader, toy_reader
+from engine_toys import DeadlyReader, ToyCollator, ToyReader, load_file, toy_loader, toy_reader
 
 
 def ids(steps: Iterator[LoadedStep]) -> list[list[int]]:
@@ -47,6 +47,14 @@ def test_workers_survive_an_epoch_that_is_left_early(tmp_path: Path) -> None:
     next(loader.epoch(1))
     assert ids(loader.epoch(2)) == ids(toy_loader(tmp_path).epoch(2))
     loader.close()
+
+
+def test_a_killed_worker_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    reader = toy_reader(tmp_path, keys=["a"], train=False)
+    reader.reader = DeadlyReader()
+    loader = Loader(reader, ToyCollator(), batch_size=1, train=False, seed=7, num_workers=1)
+    with pytest.raises(DataError, match=r"DataLoader worker .* lower num_workers"):
+        list(loader.epoch(0))
 
 
 def test_a_worker_imports_plugin_files_before_it_unpickles(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ import torch
 from antmmf.checkpoint import Checkpoints, load_checkpoint
 from antmmf.contracts import Figure, RunState, StepReport
 from antmmf.errors import AntmmfError, CheckpointError, ConfigError
+from antmmf.evaluate import evaluate
 from antmmf.hookspecs import hookimpl
 from antmmf.optim import AdamW, Cosine, build_optimizer
 from antmmf.plugins import new_manager
 from antmmf.trainer import Trainer, TrainSettings
-from engine_toys import ToyTask, toy_loader
+from engine_toys import ToyMetric, ToyTask, toy_loader
 
 
 class Listener:
@@ -91,6 +92,18 @@ def test_a_resumed_run_is_bit_for_bit_the_run_that_never_stopped(tmp_path: Path,
     assert state.step == 11
     assert_same(weights(whole), weights(first))
     assert_same(weights(whole), weights(second))
+
+
+def test_evaluating_and_saving_in_between_change_nothing(tmp_path: Path) -> None:
+    plain, _ = make_trainer(tmp_path, max_steps=6)
+    plain.fit(RunState())
+    busy, _ = make_trainer(
+        tmp_path, max_steps=6, evaluation_interval=1, snapshot_interval=2, checkpoints=Checkpoints(tmp_path / "c")
+    )
+    val = toy_loader(tmp_path / "val", num=5, train=False)
+    busy.evaluate_val = lambda: evaluate(busy.task, val, [ToyMetric()], device="cpu", amp=None)
+    busy.fit(RunState())
+    assert_same(weights(plain), weights(busy))
 
 
 def test_training_learns(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Console:
-    """A live bar on a terminal, else a line a report; evaluations as tables.
+    """A live bar on a terminal, else a line a report; an evaluation on the way as one line, the last ones as tables.
 
     ``progress`` None: a bar if the output is a terminal and NO_COLOR is not set.
     """
@@ -29,12 +30,14 @@ class Console:
         self._bar: Progress | None = None
         self._row: TaskID | None = None
         self._max_steps = 0
+        self._last: dict[str, Figure] = {}
 
     @hookimpl
     def antmmf_run_start(self, info: RunInfo, state: RunState) -> None:
         self._max_steps = info.max_steps
-        for line in (f"{info.recipe} on {info.device} -> {info.save_dir}", *info.notes):
-            self._out.print(line, markup=False)
+        self._say(f"{info.recipe} on {info.device} -> {info.save_dir}")
+        for line in info.notes:
+            self._say(f"  {line}")
         wanted = self.progress if self.progress is not None else self._out.is_terminal and "NO_COLOR" not in os.environ
         if wanted and info.max_steps > state.step:
             self._start_bar(state)
@@ -48,36 +51,51 @@ class Console:
             self._bar.update(self._row, completed=state.step, said=said)
             return
         left = _duration(seconds * (self._max_steps - state.step))
-        self._out.print(
+        self._say(
             f"step {state.step}/{self._max_steps}  epoch {state.epoch}  {said}  lr {report.lr:.3g}  {left} left"
             f"{_data_note(report, seconds)}"
         )
 
     @hookimpl
     def antmmf_eval_end(self, state: RunState, split: str, figures: Mapping[str, Figure]) -> None:
-        from rich.table import Table
-
-        table = Table(title=f"{split} after step {state.step}", title_justify="left")
-        for heading in ("metric", "value", "95 % interval", "n"):
-            table.add_column(heading, justify="left" if heading == "metric" else "right")
-        for name, figure in figures.items():
-            has_interval = figure.low is not None and figure.high is not None
-            interval = f"[{figure.low:.2f}, {figure.high:.2f}]" if has_interval else ""
-            number = "" if figure.n is None else f"{figure.n:,}"
-            table.add_row(name, f"{figure.value:.2f}", interval.replace("[", r"\["), number)
-        self._out.print(table)
+        if split == "val" and state.step < self._max_steps:
+            self._say(f"val after step {state.step}: {';  '.join(_heads(figures))}")
+            return
+        self._table(f"{split} after step {state.step}", figures)
+        self._last = dict(figures)
 
     @hookimpl
     def antmmf_checkpoint_saved(self, path: Path) -> None:
-        self._out.print(f"saved {path}", markup=False)
+        if self._bar is None:
+            self._say(f"saved {path}")
 
     @hookimpl
     def antmmf_run_end(self, state: RunState, error: str | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-        if error is None and state.best_value is not None:
-            self._out.print(f"best {state.best_value:.4g} at step {state.best_step}")
+        self._stop_bar()
+        if error is not None:
+            return
+        if state.best_value is not None and state.best_step != state.step:
+            self._say(
+                f"best on val: {state.best_value:.2f} at step {state.best_step}, which the test figures come from"
+            )
+        for line in _heads(self._last):
+            self._say(line)
+
+    def _say(self, text: str) -> None:
+        self._out.print(text, markup=False)
+
+    def _table(self, title: str, figures: Mapping[str, Figure]) -> None:
+        from rich import box
+        from rich.table import Table
+
+        self._stop_bar()
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        for heading in ("metric", "value", "95 % interval", "n"):
+            table.add_column(heading, justify="left" if heading == "metric" else "right")
+        for name, figure in figures.items():
+            number = "" if figure.n is None else f"{figure.n:,}"
+            table.add_row(_title(name), f"{figure.value:.2f}", _interval(figure).replace("[", r"\["), number)
+        self._out.print(table)
 
     def _start_bar(self, state: RunState) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -86,6 +104,29 @@ class Console:
         self._bar = Progress(*columns, console=self._out, refresh_per_second=2)
         self._row = self._bar.add_task("train", total=self._max_steps, completed=state.step, said="")
         self._bar.start()
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _title(name: str) -> str:
+    """``test/t2v/R1`` -> ``test t2v R@1``."""
+    return re.sub(r"\bR(\d+)$", r"R@\1", name).replace("/", " ")
+
+
+def _interval(figure: Figure) -> str:
+    return "" if figure.low is None or figure.high is None else f"[{figure.low:.2f}, {figure.high:.2f}]"
+
+
+def _heads(figures: Mapping[str, Figure]) -> Iterator[str]:
+    """The first figure of each group, ``test t2v R@1 83.17 [80.33, 86.00], n = 600``."""
+    groups = {name.rpartition("/")[0]: name for name in reversed(figures)}
+    for name in reversed(groups.values()):
+        figure = figures[name]
+        count = "" if figure.n is None else f", n = {figure.n:,}"
+        yield " ".join(filter(None, (_title(name), f"{figure.value:.2f}", _interval(figure)))) + count
 
 
 def _data_note(report: StepReport, seconds: float) -> str:

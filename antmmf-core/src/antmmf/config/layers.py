@@ -144,7 +144,12 @@ def apply_arguments(layers: Layers, arguments: Sequence[str], *, known: Sequence
         elif index + 1 < len(arguments):
             text, index = arguments[index + 1], index + 2
         else:
-            problems.append(Problem("", f"argument {number}", f"{argument!r} must be key=value, or a key and a value"))
+            what = (
+                "is no option of this command"
+                if argument.startswith("-")
+                else "must be key=value, or a key and a value"
+            )
+            problems.append(Problem("", f"argument {number}", f"{argument!r} {what}"))
             break
         try:
             _override(layers, _split(key), _value(text, number), f"argument {number} ({key}={text})", known)

@@ -20,7 +20,7 @@ from antmmf.data.keyed import hashed
 from antmmf.data.media import SampleReader
 from antmmf.data.order import Permutation, Rows
 from antmmf.data.quarantine import BadSample, Policy, Quarantine
-from antmmf.errors import AntmmfError
+from antmmf.errors import AntmmfError, DataError
 
 _TRANSIENT = (TimeoutError, ConnectionError)  # the network's fault, not the sample's: tried again, never quarantined
 _TRIES = 3
@@ -80,7 +80,7 @@ class Loader:
             workers = {
                 "num_workers": num_workers,
                 "multiprocessing_context": context,
-                "persistent_workers": True,
+                "persistent_workers": train,  # those of an evaluation make room for the next epoch of training
                 "prefetch_factor": prefetch_factor,
                 "worker_init_fn": _start_worker,
             }
@@ -110,7 +110,7 @@ class Loader:
         for rows in self._steps(epoch, start):
             batches = []
             for _ in range(self._num_parts(rows)):
-                part: _Fetched | AntmmfError = next(fetched)
+                part = _next(fetched)
                 if isinstance(part, AntmmfError):
                     raise part
                 self.quarantine.take(part.bad, num_seen=part.num_read)
@@ -145,6 +145,18 @@ class Loader:
             if self.train and first > 0 and first + size > n:
                 return
             yield order(np.arange(first, min(first + size, n)))
+
+
+def _next(fetched: Iterator[_Fetched | AntmmfError]) -> _Fetched | AntmmfError:
+    try:
+        return next(fetched)
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise DataError(
+            f"{str(error).splitlines()[0]} It was killed, mostly for want of (shared) memory: lower num_workers or "
+            "batch_size, or give the container more shared memory; num_workers 0 shows an error in the reading itself"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -276,13 +276,25 @@ def _split(where: str, row: Row, column: str) -> Split:
 
 
 def _divide(groups: Set[str]) -> dict[str, Split]:
-    """80/10/10 by the order of the groups' hashes; from three groups on, one at least in val and in test."""
-    ordered = sorted(groups, key=lambda group: hashlib.blake2b(group.encode(), digest_size=8).digest())
-    num_held_out = max(1, round(len(ordered) / 10)) if len(ordered) >= 3 else 0
-    splits: dict[str, Split] = {}
-    for i, group in enumerate(ordered):
-        splits[group] = "test" if i < num_held_out else "val" if i < 2 * num_held_out else "train"
+    """80/10/10 by each group's hash, so that a group keeps its split when others are added.
+
+    From three groups on no split is empty: the smallest hashes fill test and val, the largest train.
+    """
+    shares = {group: _share(group) for group in sorted(groups, key=lambda group: (_share(group), group))}
+    splits: dict[str, Split] = {
+        group: "test" if share < 0.1 else "val" if share < 0.2 else "train" for group, share in shares.items()
+    }
+    ordered = list(splits)
+    places: tuple[tuple[Split, int], ...] = (("train", -1), ("test", 0), ("val", 1))
+    for split, place in places if len(ordered) >= 3 else ():
+        if split not in splits.values():
+            splits[ordered[place]] = split
     return splits
+
+
+def _share(group: str) -> float:
+    """The group's hash as a number from 0 to 1."""
+    return int.from_bytes(hashlib.blake2b(group.encode(), digest_size=8).digest(), "big") / 2**64
 
 
 def _check_splits(path: Path, lines: Sequence[_Line]) -> None:
