@@ -40,15 +40,28 @@ class WordPiece:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ``ids`` without special tokens, lower case if the tokenizer is."""
-        return str(self._inner.decode(list(ids)))
+        return str(self._inner.decode([i for i in ids if i not in self.special_ids]))
 
 
 def train_pieces(texts: Iterable[str], *, vocab_size: int, lowercase: bool = True) -> list[str]:
-    """The vocabulary of ``texts`` in the order of its ids; the same texts in any order give the same list."""
+    """The vocabulary of ``texts`` in the order of its ids; the same texts in any order give the same list.
+
+    It holds every character of ``texts``, even when these alone are more than ``vocab_size``.
+    """
+    known = list(texts)
+    # The trainer numbers characters in the order of a randomly seeded hash map, and merges by number: two runs differ.
+    # So a first training finds the characters alone, and they enter the second one in an order of ours.
+    found = _train(known, vocab_size=0, first=SPECIAL, lowercase=lowercase)
+    characters = sorted(piece for piece in found if piece not in SPECIAL)
+    return _train(known, vocab_size=vocab_size, first=(*SPECIAL, *characters), lowercase=lowercase)
+
+
+def _train(texts: Sequence[str], *, vocab_size: int, first: Sequence[str], lowercase: bool) -> list[str]:
+    """Pieces in the order of their ids, which begin with ``first``."""
     tokenizer = _untrained(models.WordPiece(unk_token=UNKNOWN), lowercase=lowercase)
-    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), show_progress=False)
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=list(first), show_progress=False)
     with _one_thread():
-        tokenizer.train_from_iterator(iter(texts), trainer)
+        tokenizer.train_from_iterator(texts, trainer)
     ids = tokenizer.get_vocab()
     return sorted(ids, key=ids.__getitem__)
 

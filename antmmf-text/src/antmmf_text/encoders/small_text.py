@@ -9,7 +9,6 @@ import torch
 from antmmf.contracts import Assets, Encoded
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from antmmf_text.tokenizers import WordPiece, train_pieces
 
@@ -49,8 +48,10 @@ class SmallText(nn.Module):
         self.position = nn.Parameter(torch.randn(max_length, dim) * _POSITION_STD)
         self.video = nn.Linear(video_dim or dim, dim)
         self.video_segment = nn.Parameter(torch.randn(dim) * _POSITION_STD)
-        self.layers = nn.ModuleList(Block(dim, heads=heads, dropout=dropout) for _ in range(depth))
-        self.norm = nn.LayerNorm(dim)
+        layer = nn.TransformerEncoderLayer(
+            dim, heads, 4 * dim, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.transformer = nn.TransformerEncoder(layer, depth, norm=nn.LayerNorm(dim), enable_nested_tensor=False)
         self.pool = nn.Linear(2 * dim, dim)
 
     @property
@@ -70,47 +71,14 @@ class SmallText(nn.Module):
 
     def blocks(self) -> Sequence[nn.Module]:
         """The transformer's layers."""
-        return list(self.layers)
+        return list(self.transformer.layers)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         return self.words(tokens) + self.position[: tokens.shape[1]]  # type: ignore[no-any-return]
 
     def _encode(self, x: Tensor, mask: Tensor) -> Encoded:
         """``x`` (N, L, dim) through the layers; its first token is CLS."""
-        seen = mask[:, None, None]  # (N, 1, 1, L)
-        for layer in self.layers:
-            x = layer(x, seen)
-        x = self.norm(x)
+        x = self.transformer(x, src_key_padding_mask=~mask)
         weights = mask.unsqueeze(-1).to(x.dtype)
         mean = (x * weights).sum(1) / weights.sum(1).clamp(min=1)
         return Encoded(tokens=x, mask=mask, pooled=self.pool(torch.cat([x[:, 0], mean], dim=-1)))
-
-
-class Block(nn.Module):
-    """A pre-norm transformer layer."""
-
-    def __init__(self, dim: int, *, heads: int, dropout: float) -> None:
-        super().__init__()
-        self._heads = heads
-        self.attention_norm, self.mlp_norm = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.queries_keys_values, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        """``x`` (B, L, D); ``seen`` (B, 1, 1, L) True where a token may be attended to."""
-        parts = self.queries_keys_values(self.attention_norm(x)).unflatten(-1, (3, self._heads, -1))
-        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, L, D / heads)
-        mixed = _attention(q, k, v, seen)
-        x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
-        y: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
-        return y
-
-
-def _attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
-    """Softmax attention; written out on a CPU, where the fused kernel's backward pass in bfloat16 is 8 times slower."""
-    if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-    hidden = torch.zeros(seen.shape, dtype=q.dtype, device=q.device).masked_fill(~seen, -torch.inf)
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2) + hidden
-    return scores.softmax(dim=-1) @ v

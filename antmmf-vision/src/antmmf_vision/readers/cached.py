@@ -39,7 +39,7 @@ class Cached:
         folder: Path | None = None,
         max_gb: Annotated[float, Field(ge=0)] = 4.0,
     ) -> None:
-        if isinstance(reader, str) and reader != "auto":
+        if isinstance(reader, str) and reader.rpartition(":")[2] != "auto":
             raise ComponentError(f"reader must be a built reader or 'auto', is {reader!r}: pass the reader itself")
         self._reader = AutoReader() if isinstance(reader, str) else reader
         self._fps, self._short_side, self._max_bytes = fps, short_side, max_gb * 1e9

@@ -164,9 +164,11 @@ class _Pixels:
     """Turns decoded frames into upright RGB (H, W, 3) uint8; keeps the converter, which is costly to make."""
 
     def __init__(self) -> None:
-        self._convert = VideoReformatter()
+        self._converter = VideoReformatter()
+        # from 17 on PyAV starts a thread for each core, which takes 20 times as long as converting a small frame
+        self._one_thread = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
     def __call__(self, frame: VideoFrame) -> np.ndarray:
-        array = self._convert.reformat(frame, format="rgb24").to_ndarray()
+        array = self._converter.reformat(frame, format="rgb24", **self._one_thread).to_ndarray()
         turns = round(frame.rotation / 90)  # counterclockwise
         return np.rot90(array, turns) if turns else array
