@@ -6,9 +6,21 @@ A test compares this table with the entry points of the four distributions.
 from __future__ import annotations
 
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
-    "antmmf-vision": {},
-    "antmmf-text": {},
-    "antmmf-tasks": {},
+    "antmmf-vision": {
+        "readers": ("auto", "cached", "decord", "image", "pyav"),
+        "samplers": ("segments", "uniform"),
+        "transforms": ("resize_crop",),
+        "vision_encoders": ("small_video",),
+    },
+    "antmmf-text": {
+        "text_encoders": ("small_text",),
+    },
+    "antmmf-tasks": {
+        "datasets": ("captions", "shapes"),
+        "tasks": ("retrieval",),
+        "losses": ("infonce",),
+        "metrics": ("choice", "recall"),
+    },
 }
 
 

@@ -12,28 +12,39 @@ from antmmf.registry import Registry
 def recipe_files(registry: Registry) -> dict[str, tuple[Path, str]]:
     """Recipe name -> (YAML file, distribution); names are paths below the folder, ``pretrain/webvid_videoswin``.
 
-    Files whose name starts with ``_`` are parts for ``includes``, not recipes.
+    A name that several distributions offer stands there once for each of them, as ``distribution:name``. Files whose
+    name starts with ``_`` are parts for ``includes``, not recipes.
     """
-    found: dict[str, tuple[Path, str]] = {}
+    offers: dict[str, dict[str, Path]] = {}
     for component in registry.components("recipes"):
         folder = package_folder(component.value)
-        if folder is None:
-            continue
-        for path in sorted(folder.rglob("*.yml")):
+        for path in sorted(folder.rglob("*.yml")) if folder else ():
             if not path.name.startswith("_"):
-                name = path.relative_to(folder).with_suffix("").as_posix()
-                found.setdefault(name, (path, component.distribution))
-    return found
+                name = path.relative_to(folder or path).with_suffix("").as_posix()
+                offers.setdefault(name, {}).setdefault(component.distribution, path)
+    return {
+        name if len(by_distribution) == 1 else f"{distribution}:{name}": (path, distribution)
+        for name, by_distribution in offers.items()
+        for distribution, path in by_distribution.items()
+    }
 
 
 def find_config(source: str, registry: Registry) -> tuple[str, Path]:
-    """(name, file) of a config given as a path or as a recipe's name; raises ``ConfigError``."""
+    """(name, file) of a config given as a path, or as a recipe's ``name`` or ``distribution:name``.
+
+    Raises ``ConfigError``, also for the bare name of a recipe that several distributions offer.
+    """
     path = Path(source).expanduser()
     if path.is_file():
         return path.stem, path
     recipes = recipe_files(registry)
-    if source in recipes:
-        return source, recipes[source][0]
+    distribution, _, bare = source.rpartition(":")
+    same = [name for name in recipes if name.rpartition(":")[2] == bare and distribution in ("", recipes[name][1])]
+    if len(same) > 1:
+        choices = " or ".join(sorted(same))
+        raise ConfigError(f"{source}: the recipe is offered by {len(same)} packages; write {choices}")
+    if same:
+        return bare, recipes[same[0]][0]
     hint = did_you_mean(source, recipes)
     if not hint:
         hint = (

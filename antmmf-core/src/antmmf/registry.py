@@ -7,12 +7,14 @@ always says which one is meant.
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import hashlib
+import importlib.util
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,8 +23,8 @@ import importlib_metadata as metadata
 
 from antmmf.errors import ComponentError, PluginError, did_you_mean
 from antmmf.known import offered_by
-
-log = logging.getLogger("antmmf")
+from antmmf.scan import normalized as normalized
+from antmmf.scan import offers as scan_offers
 
 KINDS: dict[str, tuple[str, ...]] = {
     # kind: what a class of that kind must have, so that a wrong one is named when it is loaded
@@ -44,11 +46,8 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 _TORCH_FREE = {"callbacks", "recipes", "commands", "plugins"}
 FILE_ATTRIBUTE = "ANTMMF_COMPONENTS"
-
-
-def normalized(distribution: str) -> str:
-    """A distribution's name as packaging compares it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+_REFERENCE = re.compile(r"[\w.]+\s*(:\s*[\w.]+\s*)?(\[.*\])?")
+_IN_FILES = [kind for kind in KINDS if kind not in ("recipes", "commands", "plugins")]
 
 
 def singular(kind: str) -> str:
@@ -58,86 +57,84 @@ def singular(kind: str) -> str:
 
 @dataclass(frozen=True)
 class Component:
-    """A name that a distribution (or a ``--plugin`` file) offers; ``value`` is ``module:attribute``."""
+    """A name that a distribution offers; ``value`` is ``module:attribute``.
+
+    ``file`` is the module of a ``--plugin`` file, whose components have the file's name as their distribution.
+    """
 
     kind: str
     name: str
     distribution: str
+    version: str
     value: str
-    origin: metadata.Distribution | ModuleType
+    file: ModuleType | None = None
 
     @property
     def full_name(self) -> str:
         """``distribution:name``, as saved configs write it."""
         return f"{self.distribution}:{self.name}"
 
-    @cached_property
-    def version(self) -> str:
-        """The distribution's version; ``file`` for a component of a ``--plugin`` file."""
-        return "file" if isinstance(self.origin, ModuleType) else self.origin.version
-
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}: {singular(self.kind)} {self.name!r} ({self.value})"
 
     def load(self) -> Any:
         """Import the component and check its kind; raise ``PluginError`` that names the distribution and the reason."""
-        if isinstance(self.origin, ModuleType):
-            loaded = getattr(self.origin, self.value.rpartition(":")[2], None)
-            if loaded is None:
-                raise PluginError(f"{self}: the file defines no such name")
-        else:
-            loaded = self._load_entry_point()
-        self._check_kind(loaded)
+        loaded = self._from_file() if self.file else self._from_entry_point()
+        reason = _wrong_kind(self.kind, loaded)
+        if reason:
+            raise PluginError(f"{self} {reason}")
         return loaded
 
-    def _load_entry_point(self) -> Any:
-        if self.kind not in _TORCH_FREE:
-            from antmmf import torchvision_shim
-
-            torchvision_shim.apply()
+    def _from_file(self) -> Any:
+        attribute = self.value.rpartition(":")[2]
         try:
-            return metadata.EntryPoint(self.name, self.value, f"antmmf.{self.kind}").load()
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise PluginError(f"{self} cannot be loaded: {reason}") from error
+            return getattr(self.file, attribute)
+        except AttributeError as error:
+            raise PluginError(f"{self}: the file defines no {attribute!r}") from error
 
-    def _check_kind(self, loaded: Any) -> None:
-        if self.kind in ("plugins", "recipes"):
-            return
-        if not callable(loaded):
-            raise PluginError(f"{self} must be a class or a function, is {type(loaded).__name__}")
-        if isinstance(loaded, type):
-            missing = [name for name in KINDS[self.kind] if not hasattr(loaded, name)]
-            if missing:
-                raise PluginError(
-                    f"{self} is not a {singular(self.kind)}: {loaded.__name__} lacks {', '.join(missing)}"
-                )
+    def _from_entry_point(self) -> Any:
+        if not _REFERENCE.fullmatch(self.value):
+            raise PluginError(f"{self} cannot be loaded: its entry point must be module:attribute")
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # a module that prints must not spoil --json
+                if self.kind not in _TORCH_FREE:
+                    from antmmf import torchvision_shim
+
+                    torchvision_shim.apply()
+                return metadata.EntryPoint(self.name, self.value, f"antmmf.{self.kind}").load()
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{self} cannot be loaded: {_reason(error, self.value)}") from error
 
 
 class Registry:
     """All components of this environment; scanned once, at construction.
 
     ``disabled`` distributions (also those in ``ANTMMF_DISABLE_PLUGINS``) are treated as if not installed.
-    ``files`` are Python files with components that are not packaged yet.
+    ``files`` are Python files with components that are not packaged yet. ``problems`` are (distribution, reason) of
+    metadata that offers less than it says; they hurt nobody but those who ask for what is missing.
     """
 
     def __init__(self, *, disabled: Iterable[str] = (), files: Iterable[Path] = ()) -> None:
         env = os.environ.get("ANTMMF_DISABLE_PLUGINS", "").split(",")
         self.disabled = frozenset(normalized(name.strip()) for name in (*disabled, *env) if name.strip())
-        self.files = tuple(load_file(path) for path in files)
+        self.problems: list[tuple[str, str]] = []
         self._components: dict[str, dict[str, list[Component]]] = {kind: {} for kind in KINDS}
-        self.unknown_groups: list[tuple[str, str]] = []
-        for component in (*self._scan(), *self._scan_files()):
-            self._components[component.kind].setdefault(component.name, []).append(component)
+        self._distributions: set[str] = set()
+        self._add(self._scan())
+        modules = load_files(files)
+        self.files = tuple(modules.values())
+        self._add(component for name, module in modules.items() for component in _declared(name, module))
 
     def components(self, kind: str) -> list[Component]:
         """Every component of a kind, sorted by name and distribution; imports nothing."""
-        offers = [component for offers in self._components[kind].values() for component in offers]
-        return sorted(offers, key=lambda component: (component.name.lower(), component.distribution))
+        found = [component for offers in self._components[kind].values() for component in offers]
+        return sorted(found, key=lambda component: (component.name.lower(), component.distribution))
 
     def clashes(self) -> list[list[Component]]:
-        """Names offered by more than one distribution."""
-        return [offers for names in self._components.values() for offers in names.values() if len(offers) > 1]
+        """Names offered by more than one distribution; hook plugins and recipe folders are never asked for by name."""
+        named = [names for kind, names in self._components.items() if kind not in ("plugins", "recipes")]
+        found = (offers for names in named for offers in names.values() if len(offers) > 1)
+        return [sorted(offers, key=lambda component: component.distribution) for offers in found]
 
     def find(self, kind: str, name: str) -> Component | None:
         """The component called ``name`` or ``distribution:name``; None where nobody offers it.
@@ -149,7 +146,7 @@ class Registry:
         if distribution:
             offers = [offer for offer in offers if normalized(offer.distribution) == normalized(distribution)]
         if len(offers) > 1:
-            choices = " or ".join(repr(offer.full_name) for offer in offers)
+            choices = " or ".join(sorted(repr(offer.full_name) for offer in offers))
             raise ComponentError(f"{singular(kind)} {name!r} is offered by {len(offers)} packages; write {choices}")
         return offers[0] if offers else None
 
@@ -169,90 +166,64 @@ class Registry:
         return f"no {singular(kind)} is called {name!r}{hint}"
 
     def _offers(self, distribution: str) -> bool:
-        return any(
-            normalized(offer.distribution) == normalized(distribution)
-            for kind in KINDS
-            for offer in self.components(kind)
-        )
+        return normalized(distribution) in self._distributions
+
+    def _add(self, components: Iterable[Component]) -> None:
+        for component in components:
+            self._components[component.kind].setdefault(component.name, []).append(component)
+            self._distributions.add(normalized(component.distribution))
 
     def _scan(self) -> Iterator[Component]:
-        seen: set[str] = set()
-        for distribution in metadata.distributions():
-            text = distribution.read_text("entry_points.txt")
-            if not text or "[antmmf." not in text:
+        for offer in scan_offers():
+            if normalized(offer.distribution) in self.disabled:
                 continue
-            name = distribution.name
-            if normalized(name) in seen:  # shadowed by a folder that stands earlier on sys.path
-                continue
-            seen.add(normalized(name))
-            if normalized(name) in self.disabled:
-                continue
-            yield from self._read(name, distribution, text)
-
-    def _read(self, name: str, distribution: metadata.Distribution, text: str) -> Iterator[Component]:
-        for group, entry, value in _entry_points(text):
-            kind = group.removeprefix("antmmf.")
-            if kind not in KINDS:
-                self.unknown_groups.append((name, group))
-            else:
-                yield Component(kind, entry, name, value, distribution)
-
-    def _scan_files(self) -> Iterator[Component]:
-        for module in self.files:
-            declared: Mapping[str, Mapping[str, object]] = getattr(module, FILE_ATTRIBUTE, {})
-            for kind, names in declared.items():
-                if kind not in KINDS:
-                    raise PluginError(
-                        f"{module.__file__}: {FILE_ATTRIBUTE} has no kind {kind!r}{did_you_mean(kind, KINDS)}"
-                    )
-                for name, target in names.items():
-                    attribute = target if isinstance(target, str) else getattr(target, "__name__", name)
-                    yield Component(
-                        kind,
-                        name,
-                        module.__name__.removeprefix("antmmf_file_"),
-                        f"{module.__file__}:{attribute}",
-                        module,
-                    )
+            self.problems += [(offer.distribution, problem) for problem in offer.problems]
+            for entry in offer.entries:
+                kind = entry.group.removeprefix("antmmf.")
+                if kind in KINDS:
+                    yield Component(kind, entry.name, offer.distribution, offer.version, entry.value)
+                else:
+                    hint = did_you_mean(kind, KINDS) or f"; there are: {', '.join(KINDS)}"
+                    reason = f"offers {entry.name!r} in the group {entry.group}, which does not exist{hint}"
+                    self.problems.append((offer.distribution, reason))
 
 
-def _entry_points(text: str) -> Iterator[tuple[str, str, str]]:
-    """(group, name, value) of the ``antmmf.*`` sections of an entry_points.txt."""
-    group = ""
-    for raw in text.splitlines():
-        line = raw.strip()
-        if line.startswith("["):
-            group = line.strip("[]").strip()
-        elif group.startswith("antmmf.") and "=" in line and not line.startswith(("#", ";")):
-            name, _, value = line.partition("=")
-            yield group, name.strip(), value.strip()
+def load_files(paths: Iterable[Path]) -> dict[str, ModuleType]:
+    """The modules of ``--plugin`` files by the file's name, which stands for a distribution; raises ``PluginError``."""
+    modules: dict[str, ModuleType] = {}
+    for path in paths:
+        module = load_file(path)
+        name = Path(path).stem
+        if modules.setdefault(name, module) is not module:
+            raise PluginError(f"--plugin {path}: a --plugin file called {name}.py is given already; rename one of them")
+    return modules
 
 
 def load_file(path: Path) -> ModuleType:
-    """Import a ``--plugin`` file under a stable module name, so that worker processes can do the same.
+    """Import a ``--plugin`` file under a name that depends on its path only, so that every worker can do the same.
 
     The file declares ``ANTMMF_COMPONENTS = {"readers": {"mine": MyReader}}``; hooks in it are registered too.
     """
-    import importlib.util
-    import sys
-
-    path = Path(path).resolve()
-    name = f"antmmf_file_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
-    present = sys.modules.get(name)
-    if present is not None and present.__file__ == str(path):
-        return present
-    if not path.is_file():
-        raise PluginError(f"--plugin {path}: there is no such file")
+    path = Path(path).expanduser().resolve()
+    mark = hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()
+    name = f"antmmf_file_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{mark}"
+    if name in sys.modules:
+        return sys.modules[name]
+    if not path.is_file() or path.suffix != ".py":
+        there = "is something else" if path.exists() else "does not exist"
+        raise PluginError(f"--plugin {path}: must be a Python file that ends in .py, {there}")
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise PluginError(f"--plugin {path}: must be a Python file that ends in .py")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise PluginError(f"--plugin {path} cannot be loaded: {type(error).__name__}: {error}") from error
+        line = f":{error.lineno}" if isinstance(error, SyntaxError) and error.filename == str(path) else ""
+        raise PluginError(f"--plugin {path}{line} cannot be loaded: {_reason(error)}") from error
     return module
 
 
@@ -263,3 +234,57 @@ def prepare_process(files: Iterable[str]) -> None:
     torchvision_shim.apply()
     for path in files:
         load_file(Path(path))
+
+
+def _declared(distribution: str, module: ModuleType) -> Iterator[Component]:
+    """The components that a ``--plugin`` file declares; targets are objects of the file, or their names."""
+    declared = getattr(module, FILE_ATTRIBUTE, {})
+    shape = f"{module.__file__}: {FILE_ATTRIBUTE} must look like {{'readers': {{'mine': MyReader}}}}"
+    if not isinstance(declared, dict):
+        raise PluginError(f"{shape}, is {declared!r}")
+    for kind, names in declared.items():
+        if kind not in _IN_FILES:
+            hint = did_you_mean(kind, _IN_FILES) or f"; there are: {', '.join(_IN_FILES)}"
+            raise PluginError(f"{module.__file__}: {FILE_ATTRIBUTE} has no kind {kind!r}{hint}")
+        if not isinstance(names, dict):
+            raise PluginError(f"{shape}, has {names!r} for {kind!r}")
+        for name, target in names.items():
+            attribute = target if isinstance(target, str) else getattr(target, "__name__", str(target))
+            yield Component(kind, name, distribution, "file", f"{module.__file__}:{attribute}", module)
+
+
+def _wrong_kind(kind: str, loaded: Any) -> str:
+    """Why ``loaded`` cannot be a component of that kind; empty where it can."""
+    if kind in ("plugins", "recipes"):
+        return ""
+    if kind == "commands":
+        import click
+
+        return "" if isinstance(loaded, click.Command) else f"must be a click command, is {_what(loaded)}"
+    if not callable(loaded):
+        return f"must be a class or a function, is {_what(loaded)}"
+    if not isinstance(loaded, type):
+        return ""
+    own = {name for base in loaded.__mro__ for name in vars(base)}  # hasattr would find type.__call__
+    missing = [name for name in KINDS[kind] if name not in own]
+    if missing:
+        return f"is not a {singular(kind)}: {loaded.__name__} lacks {', '.join(missing)}"
+    if kind == "callbacks" and not any(hasattr(getattr(loaded, name, None), "antmmf_impl") for name in own):
+        return f"is not a callback: {loaded.__name__} has no method marked with @hookimpl"
+    return ""
+
+
+def _what(loaded: Any) -> str:
+    return f"the {type(loaded).__name__} {getattr(loaded, '__name__', repr(loaded)[:60])}"
+
+
+def _reason(error: BaseException, value: str = "") -> str:
+    """Why an import failed, in one line."""
+    if (
+        isinstance(error, ModuleNotFoundError)
+        and error.name
+        and not f"{value.partition(':')[0]}.".startswith(f"{error.name}.")
+    ):
+        return f"it needs the module {error.name!r}, which is not installed"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -12,18 +12,18 @@ import click
 from antmmf.cli.options import bold, json_option, make_registry, plugin_options, print_json, table
 from antmmf.cli.version import versions
 from antmmf.errors import ComponentError, PluginError
-from antmmf.registry import KINDS, Component, Registry
+from antmmf.registry import KINDS, Component, Registry, singular
 
 
 @click.command("doctor")
 @json_option
 @plugin_options
 def command(as_json: bool, without_plugin: tuple[str, ...], plugin_files: tuple[Path, ...]) -> None:
-    """Load every component of every package; exit 1 when one is broken."""
+    """Load every component of every package; exit 1 when one is broken or a name is offered twice."""
     registry = make_registry(without_plugin, plugin_files)
     report = examine(registry)
     print_json(report) if as_json else click.echo(_text(report))
-    if report["broken"]:
+    if report["broken"] or report["clashes"]:
         raise SystemExit(1)
 
 
@@ -32,13 +32,15 @@ def examine(registry: Registry) -> dict[str, Any]:
     environment = _environment()  # imports torch first, so that its time is not charged to a plugin
     packages: dict[str, dict[str, Any]] = {}
     broken: list[dict[str, str]] = []
+    if "broken" in environment:
+        broken.append({"distribution": "torch", "kind": "", "name": "", "reason": environment["broken"]})
     for component in (component for kind in KINDS for component in registry.components(kind)):
         package = packages.setdefault(
             component.distribution, {"version": component.version, "components": 0, "seconds": 0.0}
         )
         package["components"] += 1
         started = time.monotonic()
-        reason = _try(component)
+        reason = None if "broken" in environment else _try(component)
         package["seconds"] = round(package["seconds"] + time.monotonic() - started, 3)
         if reason:
             broken.append(
@@ -49,31 +51,29 @@ def examine(registry: Registry) -> dict[str, Any]:
                     "reason": reason,
                 }
             )
-    for distribution, group in registry.unknown_groups:
-        broken.append(
-            {
-                "distribution": distribution,
-                "kind": group,
-                "name": "",
-                "reason": f"{distribution}: {group} is not a group of ours",
-            }
-        )
-    clashes = [[component.full_name for component in offers] for offers in registry.clashes()]
+    broken += [
+        {"distribution": distribution, "kind": "", "name": "", "reason": f"{distribution}: {problem}"}
+        for distribution, problem in registry.problems
+    ]
+    clashes = [
+        {"kind": offers[0].kind, "name": offers[0].name, "offers": [component.full_name for component in offers]}
+        for offers in registry.clashes()
+    ]
     return {"environment": environment, "packages": packages, "clashes": clashes, "broken": broken}
 
 
 def _try(component: Component) -> str | None:
     """The reason why a component is broken, or None."""
-    from antmmf.bind import signature_model
-    from antmmf.plugins import new_manager, register
-    from antmmf.recipes import package_folder
-
     try:
+        from antmmf.bind import signature_model
+        from antmmf.plugins import new_manager, register
+        from antmmf.recipes import package_folder
+
         if component.kind == "recipes":
             return None if package_folder(component.value) else f"{component}: there is no such folder"
         loaded = component.load()
         if component.kind == "plugins":
-            register(new_manager(), loaded, name=f"{component.distribution} {component.version}")
+            register(new_manager(), loaded, name=component.full_name)
         elif component.kind != "commands":
             signature_model(loaded)
     except PluginError as error:
@@ -98,8 +98,8 @@ def _environment() -> dict[str, str]:
         unseen = unseen_accelerator()
         if unseen:
             found["warning"] = f"{unseen} is here but torch cannot use it"
-    except ImportError as error:
-        found["torch"] = f"cannot be imported: {error}"
+    except Exception as error:  # also what another package's unreadable metadata raises there
+        found["broken"] = f"torch cannot be imported: {type(error).__name__}: {error}"
     return found
 
 
@@ -114,12 +114,14 @@ def _text(report: dict[str, Any]) -> str:
         )
     )
     if report["clashes"]:
-        lines += [
-            bold("names offered twice (write distribution:name)"),
-            *(f"  {' | '.join(c)}" for c in report["clashes"]),
-        ]
+        lines.append(bold("names offered twice"))
+        for clash in report["clashes"]:
+            what = f"{singular(clash['kind'])} {clash['name']!r}"
+            lines.append(
+                f"  {what} is offered by {len(clash['offers'])} packages; write {' or '.join(clash['offers'])}"
+            )
     if report["broken"]:
         lines += [bold(f"broken: {len(report['broken'])}"), *(f"  {entry['reason']}" for entry in report["broken"])]
-    else:
+    if not report["broken"] and not report["clashes"]:
         lines.append("everything loads")
     return "\n".join(lines)

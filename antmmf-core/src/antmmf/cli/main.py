@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from importlib import import_module
 from typing import NoReturn
 
@@ -52,7 +53,8 @@ class Commands(click.Group):
         if args and not args[0].startswith("-") and args[0] not in COMMANDS and args[0] not in _plugin_commands():
             from antmmf.errors import did_you_mean
 
-            raise click.UsageError(f"no command is called {args[0]!r}{did_you_mean(args[0], self.list_commands(ctx))}")
+            hint = did_you_mean(args[0], self.list_commands(ctx))
+            raise click.UsageError(f"no command is called {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -82,12 +84,13 @@ def main(argv: list[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments or bool(os.environ.get("ANTMMF_DEBUG"))
     arguments = [argument for argument in arguments if argument != "--debug"]
+    arguments = {(): ["--help"], ("--version",): ["version"]}.get(tuple(arguments), arguments)
     try:
         code = cli.main(arguments, prog_name="antmmf", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except AntmmfError as error:
         if debug:
-            raise
+            traceback.print_exc()
         _fail(error)
     except click.UsageError as error:
         hint = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import types
+import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from antmmf.cli.options import bold, json_option, make_registry, plugin_options, print_json, table
-from antmmf.errors import ComponentError, did_you_mean
+from antmmf.errors import ComponentError, PluginError, did_you_mean
 from antmmf.recipes import recipe_files
-from antmmf.registry import KINDS, Component, Registry, singular
+from antmmf.registry import KINDS, Component, Registry, normalized, singular
 
 
 @click.command("show")
@@ -22,22 +25,32 @@ def command(name: str, as_json: bool, without_plugin: tuple[str, ...], plugin_fi
     """Show what NAME is: a component (also distribution:name, or kind/name) or a recipe."""
     registry = make_registry(without_plugin, plugin_files)
     recipes = recipe_files(registry)
-    found = _find(registry, name)
-    if name in recipes and not found:
-        path, distribution = recipes[name]
-        description = {"kind": "recipes", "name": name, "distribution": distribution, "file": str(path)}
-        print_json(description) if as_json else click.echo(_recipe_text(name, path, distribution))
-        return
-    if not found:
-        known = [*recipes, *(component.name for kind in KINDS for component in registry.components(kind))]
-        offered = [registry.missing(kind, name) for kind in KINDS if "pip install" in registry.missing(kind, name)]
-        raise ComponentError(offered[0] if offered else f"nothing is called {name!r}{did_you_mean(name, known)}")
-    descriptions = [_describe(component) for component in found]
-    if as_json:
+    descriptions = [_describe_recipe(*found) for found in _find_recipes(recipes, name)]
+    components = _find(registry, name)
+    if not descriptions and not components:
+        raise ComponentError(_missing(registry, name, list(recipes)))
+    errors: list[PluginError] = []
+    for component in components:  # several, when packages share a name: a broken one hides no other
+        try:
+            descriptions.append(_describe(component))
+        except PluginError as error:
+            errors.append(error)
+    if as_json and descriptions:
         print_json(descriptions)
-        return
-    for description in descriptions:
-        click.echo(_text(description))
+    elif descriptions:
+        click.echo("\n\n".join(map(_text, descriptions)))
+    if errors:
+        raise errors[0]
+
+
+def _missing(registry: Registry, name: str, recipes: list[str]) -> str:
+    """What to tell somebody who asked for a name that nobody offers here."""
+    for kind in KINDS:
+        told = registry.missing(kind, name)
+        if "pip install" in told or told.endswith("is disabled"):
+            return told
+    known = [*recipes, *(component.name for kind in KINDS for component in registry.components(kind))]
+    return f"nothing is called {name!r}{did_you_mean(name, known) or '; for what there is: antmmf list'}"
 
 
 def _find(registry: Registry, name: str) -> list[Component]:
@@ -48,14 +61,32 @@ def _find(registry: Registry, name: str) -> list[Component]:
         found += [
             component
             for component in registry.components(kind)
-            if component.name == last and distribution in ("", component.distribution)
+            if component.name == last and normalized(distribution) in ("", normalized(component.distribution))
         ]
     return [component for component in found if component.kind != "recipes"]
 
 
+def _find_recipes(recipes: dict[str, tuple[Path, str]], name: str) -> list[tuple[str, Path, str]]:
+    """(name, file, distribution) of the recipes called ``name`` or ``distribution:name``."""
+    distribution, _, bare = name.rpartition(":")
+    found = ((key.rpartition(":")[2], path, offered_by) for key, (path, offered_by) in recipes.items())
+    return [recipe for recipe in found if recipe[0] == bare and distribution in ("", recipe[2])]
+
+
+def _describe_recipe(name: str, path: Path, distribution: str) -> dict[str, Any]:
+    text = path.read_text(encoding="utf-8")
+    return {"kind": "recipes", "name": name, "distribution": distribution, "value": str(path), "description": text}
+
+
 def _describe(component: Component) -> dict[str, Any]:
     loaded = component.load()
-    parameters = [] if component.kind in ("plugins", "commands") else _parameters(loaded)
+    parameters: list[dict[str, Any]] = []
+    if component.kind == "plugins":
+        from antmmf.plugins import new_manager, register
+
+        register(new_manager(), loaded, name=component.full_name)
+    elif component.kind != "commands":
+        parameters = _parameters(component, loaded)
     return {
         "kind": component.kind,
         "name": component.name,
@@ -67,35 +98,70 @@ def _describe(component: Component) -> dict[str, Any]:
     }
 
 
-def _parameters(loaded: Any) -> list[dict[str, Any]]:
-    from antmmf.bind import PROVIDED
+def _parameters(component: Component, loaded: Any) -> list[dict[str, Any]]:
+    from antmmf.bind import PROVIDED, signature_model
 
+    try:
+        model, nested = signature_model(loaded)
+    except ComponentError as error:
+        raise PluginError(f"{component}: {error}") from error
+    shown = {name: f"{singular(kind)}: its name, or type and params" for name, (kind, _) in nested.items()}
+    shown |= {name: _limited(info.annotation, info.metadata) for name, info in model.model_fields.items()}
     rows: list[dict[str, Any]] = []
     for name, parameter in inspect.signature(loaded).parameters.items():
-        if name in PROVIDED or parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        required = parameter.default is inspect.Parameter.empty
-        annotation = parameter.annotation
-        hint = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-        rows.append(
-            {"name": name, "type": hint, "required": required, "default": None if required else parameter.default}
-        )
+        if name not in PROVIDED:
+            required = parameter.default is inspect.Parameter.empty
+            default = None if required else parameter.default
+            rows.append({"name": name, "type": shown[name], "required": required, "default": default})
     return rows
 
 
+_SIGNS = {
+    # class of annotated_types: (its attribute, how it reads)
+    "Gt": ("gt", ">"),
+    "Ge": ("ge", ">="),
+    "Lt": ("lt", "<"),
+    "Le": ("le", "<="),
+    "MultipleOf": ("multiple_of", "a multiple of"),
+    "MinLen": ("min_length", "of length >="),
+    "MaxLen": ("max_length", "of length <="),
+}
+
+
+def _limited(hint: Any, limits: Sequence[Any]) -> str:
+    """A type with its bounds in words: ``int > 0``, ``'train' | 'val'``, ``path | None``."""
+    known = ((*_SIGNS[type(limit).__name__], limit) for limit in limits if type(limit).__name__ in _SIGNS)
+    text = " and ".join(f"{sign} {getattr(limit, name)}" for name, sign, limit in known)
+    return f"{_type_text(hint)} {text}".rstrip()
+
+
+def _type_text(hint: Any) -> str:
+    parts = typing.get_args(hint)
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        metadata = [limit for part in parts[1:] for limit in getattr(part, "metadata", [part])]
+        return _limited(parts[0], metadata)
+    if origin is typing.Literal:
+        return " | ".join(map(repr, parts))
+    if origin in (types.UnionType, typing.Union):
+        return " | ".join(map(_type_text, parts))
+    if parts:
+        inner = ", ".join("..." if part is ... else _type_text(part) for part in parts)
+        return f"{getattr(origin, '__name__', origin)} of {inner}".removesuffix(", ...")
+    plain = {type(None): "None", Path: "path", str: "text"}
+    return plain[hint] if hint in plain else str(getattr(hint, "__name__", hint))
+
+
 def _text(description: dict[str, Any]) -> str:
-    package = f"{description['distribution']} {description['version']}"
+    package = f"{description['distribution']} {description.get('version', '')}".rstrip()
     head = f"{description['name']}  {singular(description['kind'])} of {package}"
     lines = [bold(head), f"  {description['value']}", ""]
-    lines += [f"  {line}".rstrip() for line in description["description"].splitlines()]
+    indent = "" if description["kind"] == "recipes" else "  "
+    lines += [f"{indent}{line}".rstrip() for line in description["description"].splitlines()]
     rows = [
         (p["name"], p["type"], "required" if p["required"] else f"default {p['default']!r}")
-        for p in description["parameters"]
+        for p in description.get("parameters", ())
     ]
     if rows:
         lines += ["", "  params:", table(rows, indent="    ")]
     return "\n".join(lines)
-
-
-def _recipe_text(name: str, path: Path, distribution: str) -> str:
-    return f"{bold(f'{name}  recipe of {distribution}')}\n  {path}\n\n{path.read_text(encoding='utf-8')}"
