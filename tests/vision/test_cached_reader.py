@@ -134,5 +134,5 @@ def test_processes_may_share_a_folder(write_clip: WriteClip, tmp_path: Path) -> 
     with multiprocessing.get_context("fork").Pool(4) as pool:
         sums = pool.starmap(_read, [(path, folder)] * 16)
     assert set(sums) == {_read(path, folder)}
-    assert [file.suffix for file in kept(folder)] == [".npy"]
+    assert [file.suffix for file in kept(folder)] == [".rgb"]
     assert os.access(kept(folder)[0], os.R_OK)

@@ -17,6 +17,7 @@ from pydantic import Field
 from antmmf_vision.readers.auto import AutoReader
 from antmmf_vision.readers.picking import picked
 
+_HEADER = np.dtype("<i8")  # a kept clip is three of these (T, H, W), then its pixels
 _CHUNK = 64  # frames held at full size at a time
 _COUNT_AGAIN = 256  # writes after which the folder is measured again, for what other processes wrote
 
@@ -50,12 +51,32 @@ class Cached:
     def read(self, source: Path, pick: Pick) -> Clip:
         """Raise ``DataError`` when the file is missing or its reader cannot decode it."""
         place = self._place(source)
-        frames = _load(place)
-        if frames is None:
-            frames = self._decode(source)
-            self._write(place, frames)
-        indices = picked(pick, np.arange(len(frames)) / self._fps, source)
-        return Clip(frames=frames[indices], num_total=len(frames))
+        found = self._read_kept(place, source, pick)
+        if found is not None:
+            return found
+        frames = self._decode(source)
+        self._write(place, frames)
+        return Clip(frames=frames[self._picked(pick, len(frames), source)], num_total=len(frames))
+
+    def _read_kept(self, place: Path, source: Path, pick: Pick) -> Clip | None:
+        """The picked frames of a kept clip, read one by one; None where it is not kept, or was cut short."""
+        try:
+            with place.open("rb", buffering=0) as file:
+                num_total, height, width = (int(n) for n in np.frombuffer(file.read(_HEADER.itemsize * 3), _HEADER))
+                frame_bytes = height * width * 3
+                if os.fstat(file.fileno()).st_size != _HEADER.itemsize * 3 + num_total * frame_bytes:
+                    return None
+                indices = self._picked(pick, num_total, source)
+                frames = np.empty((len(indices), height, width, 3), np.uint8)
+                for frame, index in zip(frames, indices, strict=True):
+                    file.seek(_HEADER.itemsize * 3 + int(index) * frame_bytes)
+                    file.readinto(frame.data)
+        except (OSError, ValueError):
+            return None
+        return Clip(frames=frames, num_total=num_total)
+
+    def _picked(self, pick: Pick, num_total: int, source: Path) -> np.ndarray:
+        return picked(pick, np.arange(num_total) / self._fps, source)
 
     def _place(self, source: Path) -> Path:
         """Where the clip is kept: a hash of the file, its state, and all that changes the bits."""
@@ -66,7 +87,7 @@ class Cached:
         made_by = f"{type(self._reader).__module__}.{type(self._reader).__qualname__}"
         parts = (source.resolve(), status.st_size, status.st_mtime_ns, self._fps, self._short_side, made_by)
         digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()
-        return self._folder / digest[:2] / f"{digest}.npy"
+        return self._folder / digest[:2] / f"{digest}.rgb"
 
     def _decode(self, source: Path) -> np.ndarray:
         """The whole clip as it is kept, (T, h, w, 3) uint8; holds ``_CHUNK`` frames at full size at a time."""
@@ -88,14 +109,14 @@ class Cached:
     def _write(self, place: Path, frames: np.ndarray) -> None:
         """Put the clip in its place in one step, unless the folder is full or cannot be written to."""
         if self._writes % _COUNT_AGAIN == 0:
-            self._bytes = sum(path.stat().st_size for path in self._folder.glob("*/*.npy"))
+            self._bytes = sum(path.stat().st_size for path in self._folder.glob("*/*.rgb"))
         self._writes += 1
         if self._bytes + frames.nbytes > self._max_bytes:
             return
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as file:
             try:
-                np.save(file, frames, allow_pickle=False)
+                file.write(np.array(frames.shape[:3], _HEADER).tobytes() + np.ascontiguousarray(frames).tobytes())
             except BaseException:
                 os.unlink(file.name)
                 raise
@@ -115,12 +136,3 @@ class _EveryNth:
         wanted = times[0] + np.arange(self._start, min(self._start + _CHUNK, self.num_frames)) / self._fps
         halfway = (times[1:] + times[:-1]) / 2
         return np.asarray(np.searchsorted(halfway, wanted, side="right"))
-
-
-def _load(place: Path) -> np.ndarray | None:
-    """The kept frames, mapped into memory; None where there are none, or a file that was cut short."""
-    try:
-        frames: np.ndarray = np.load(place, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return frames
