@@ -68,6 +68,14 @@ def test_shuffled_frames_are_counted_apart() -> None:
     assert found["choice/shuffled/accuracy"].value == 50
 
 
+def test_several_orders_of_a_clip_are_one_case() -> None:
+    rows = rows_of([0.9, 0.9], [[0.1], [0.2]])
+    video = rows["video"]
+    rows["video_shuffled"] = torch.stack([video, -video], dim=1)  # (2, 2, D): right in one order, wrong in the other
+    found = figures(rows)["choice/shuffled/accuracy"]
+    assert (found.value, found.n) == (50, 2)
+
+
 def test_a_repeated_video_counts_once() -> None:
     rows = rows_of([0.9, 0.1], [[0.3], [0.3]])
     twice = {name: torch.cat([value, value[:1]]) for name, value in rows.items()}

@@ -21,12 +21,16 @@ class Choice:
 
     Each different text of a video that has false texts is one case. Equal scores count by expectation: a text that
     shares the top with t false ones counts 1 / (t + 1). A false text that is also one of the video's own is left out.
-    With ``video_shuffled`` rows (the same clips, frames in a random order) also ``choice/shuffled/accuracy``: texts
-    that differ in order alone cannot be told apart there. Intervals are Wilson's. No figures without false texts.
+    With ``video_shuffled`` rows, (B, D) or (B, orders, D), the same clips with frames in random orders, also
+    ``choice/shuffled/accuracy``, the mean over orders: texts that differ in order alone cannot be told apart there. Intervals are Wilson's. No figures without false texts.
     """
 
     def __init__(self) -> None:
         self._store = RowStore("choice", NEEDED, optional=(*NEGATIVE, "video_shuffled"))
+
+    def names(self) -> list[str]:
+        """What ``compute`` may return."""
+        return ["choice/accuracy", "choice/shuffled/accuracy"]
 
     def update(self, rows: Mapping[str, Tensor]) -> None:
         """Take the rows of a split, or of a part of it."""
@@ -55,8 +59,9 @@ class Choice:
         figures = {}
         for name, key in (("video", "choice/accuracy"), ("video_shuffled", "choice/shuffled/accuracy")):
             if name in rows:
+                views = rows[name][torch.from_numpy(kept)][video_of]  # (texts, D), or (texts, orders, D)
                 # one product for own and false texts, so that equal texts have equal scores
-                scores = (rows[name][torch.from_numpy(kept)][video_of] * texts).sum(1)
+                scores = (views.view(len(texts), -1, texts.shape[1]) * texts[:, None]).sum(2)
                 figures[key] = _accuracy(scores, video_of, num_own=int(asked.sum()), num_videos=len(kept))
         return figures
 
@@ -71,12 +76,16 @@ def _texts(ids: Mapping[str, Ids]) -> tuple[Ids, Ids]:
 
 
 def _accuracy(scores: Tensor, video_of: Tensor, *, num_own: int, num_videos: int) -> Figure:
-    """Scores (num_own + K,) of the own texts, then of the false ones, each for the video in ``video_of``."""
+    """Scores (num_own + K, orders) of the own texts, then of the false ones, each for the video in ``video_of``."""
+    right = sum(_num_right(column, video_of, num_own, num_videos) for column in scores.T) / scores.shape[1]
+    low, high = wilson(right, num_own)
+    return Figure(100 * right / num_own, 100 * low, 100 * high, num_own)
+
+
+def _num_right(scores: Tensor, video_of: Tensor, num_own: int, num_videos: int) -> float:
     own, false = scores[:num_own], scores[num_own:]
     own_video, false_video = video_of[:num_own], video_of[num_own:]
     best = scores.new_full((num_videos,), -torch.inf).scatter_reduce(0, false_video, false, "amax")
     at_best = scores.new_zeros(num_videos).index_add(0, false_video, (false == best[false_video]).float())
     credit = torch.where(own > best[own_video], 1.0, 1 / (1 + at_best[own_video]))
-    right = float(torch.where(own < best[own_video], 0.0, credit).double().sum())
-    low, high = wilson(right, num_own)
-    return Figure(100 * right / num_own, 100 * low, 100 * high, num_own)
+    return float(torch.where(own < best[own_video], 0.0, credit).double().sum())

@@ -46,6 +46,10 @@ class Recall:
         self.seed = seed
         self._store = RowStore("recall", ("video", "video_id", "text", "text_video_id", "text_hash"))
 
+    def names(self) -> list[str]:
+        """What ``compute`` returns, without computing it."""
+        return [f"{way}/{name}" for way in ("t2v", "v2t") for name in (*(f"R{k}" for k in self.ks), "mR", "MnR", "MdR")]
+
     def update(self, rows: Mapping[str, Tensor]) -> None:
         """Take the rows of a split, or of a part of it."""
         self._store.add(rows)

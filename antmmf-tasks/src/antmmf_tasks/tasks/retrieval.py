@@ -37,7 +37,7 @@ class Retrieval(Task):
 
     Evaluation rows: ``video`` (B, dim), ``video_id`` (B,), ``text`` (N, dim), ``text_video_id``, ``text_hash`` (N,),
     ``negative`` (K, dim), ``negative_video_id``, ``negative_text_hash`` (K,) and, with ``shuffle_control``,
-    ``video_shuffled`` (B, dim). Vectors have unit length in float32; ids and hashes are int64.
+    ``video_shuffled`` (B, 2, dim), a random order of the frames and its reverse. Vectors have unit length in float32; ids and hashes are int64.
     """
 
     def __init__(
@@ -80,8 +80,10 @@ class Retrieval(Task):
         rows = _text_rows(features, batch)
         rows |= {"video": features.video, "video_id": batch.ids}
         if self.shuffle_control:
-            frames = _reorder(batch.frames, batch.extras["frame_order"])
-            rows["video_shuffled"] = self._video(self.vision(frames, batch.sizes))
+            order = batch.extras["frame_order"]  # and the same order backwards: what one gains by luck the other loses
+            shuffled = [_reorder(batch.frames, order), _reorder(batch.frames, order.flip(1))]
+            videos = [self._video(self.vision(frames, batch.sizes)) for frames in shuffled]
+            rows["video_shuffled"] = torch.stack(videos, dim=1)  # (B, 2, dim)
         return TaskOutput(rows=rows)
 
     def encode(self, batch: Batch) -> Features:
