@@ -31,7 +31,9 @@ def write_clip(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / name
         with av.open(str(path), "w") as container:
             codec = "mpeg4" if path.suffix == ".avi" else "libx264"
-            options = {"crf": "1", "bf": "2"} if codec == "libx264" else {"bf": "2", "qscale": "1"}
+            options = (
+                {"crf": "1", "bf": "2"} if codec == "libx264" else {"bf": "2", "qmin": "1", "qmax": "1", "mbd": "rd"}
+            )
             stream = container.add_stream(codec, rate=fps, options=options)
             stream.width, stream.height = size
             stream.pix_fmt = "yuv420p"

@@ -84,6 +84,15 @@ def test_a_damaged_frame_is_replaced_by_its_neighbour(real_data: Path) -> None:
     assert len(clip.frames) == clip.num_total == 390
 
 
+@pytest.mark.parametrize("name", ["odd/made/bitflips_in_mdat.mp4", "odd/real/MOV00006.3gp", "videos/asl/bird.mkv"])
+def test_a_frame_is_the_same_whatever_else_is_picked(real_data: Path, name: str) -> None:
+    """The second file marks frames as key frames that are none; in the first, a key frame is damaged."""
+    full = PyAVReader().read(real_data / name, every).frames
+    for index in (len(full) // 3, len(full) // 2, len(full) - 1):
+        alone = PyAVReader().read(real_data / name, lambda _, index=index: np.array([index])).frames
+        np.testing.assert_array_equal(alone[0], full[index])
+
+
 def test_audio_alone_is_a_data_error(real_data: Path) -> None:
     with pytest.raises(DataError, match="no video stream"):
         PyAVReader().read(real_data / "odd/made/audio_only.mp4", every)

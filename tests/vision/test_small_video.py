@@ -10,7 +10,7 @@ from torch import Tensor
 @pytest.fixture
 def encoder() -> SmallVideo:
     torch.manual_seed(0)
-    return SmallVideo(dim=32, depth=2, heads=4, patch=16, image_size=64, max_frames=8).eval()
+    return SmallVideo(dim=32, depth=2, heads=4, image_size=64, max_frames=8).eval()
 
 
 def pixels(*shape: int) -> Tensor:
@@ -28,8 +28,8 @@ def test_it_is_a_vision_encoder(encoder: SmallVideo) -> None:
 def test_shapes_are_those_of_the_contract(encoder: SmallVideo) -> None:
     out = encoder(pixels(2, 3, 2, 3, 48, 64), sizes(2, 48, 64))
     assert isinstance(out, Encoded)
-    assert out.tokens.shape == (2, 3 * 2 * 3 * 4, 32)
-    assert out.mask.shape == (2, 72)
+    assert out.tokens.shape == (2, 3 * 2, 32)  # a token is a frame
+    assert out.mask.shape == (2, 6)
     assert out.pooled.shape == (2, 32)
     assert out.clips is not None
     assert out.clips.shape == (2, 3, 32)
@@ -57,10 +57,14 @@ def test_a_row_does_not_depend_on_the_others(encoder: SmallVideo) -> None:
     torch.testing.assert_close(together.pooled[1:2], alone.pooled)
 
 
-def test_the_mean_of_the_clips_is_the_video(encoder: SmallVideo) -> None:
+def test_a_clip_is_the_mean_of_its_frames(encoder: SmallVideo) -> None:
     out = encoder(pixels(2, 4, 2, 3, 64, 64), sizes(2, 64, 64))
     assert out.clips is not None
-    torch.testing.assert_close(out.clips.mean(1), out.pooled)
+    torch.testing.assert_close(out.clips[:, 1], (out.tokens[:, 2] + out.tokens[:, 3]) / 2)
+
+
+def test_fewer_frames_than_positions_are_taken(encoder: SmallVideo) -> None:
+    assert encoder(pixels(2, 1, 1, 3, 64, 64), sizes(2, 64, 64)).pooled.shape == (2, 32)
 
 
 def test_more_frames_than_positions_are_refused(encoder: SmallVideo) -> None:

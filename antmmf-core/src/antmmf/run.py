@@ -59,24 +59,33 @@ class Run:
 
     def execute(self) -> dict[str, Figure]:
         """Train and evaluate as ``run_type`` says; returns the figures of the end and writes ``results.json``."""
-        hook, started, error = self.plan.hooks.hook, time.monotonic(), None
-        hook.antmmf_run_start(info=self.info, state=self.state)
         try:
-            if self.trainer is not None:
-                self.trainer.fit(self.state)
-            figures = self._evaluate_at_the_end()
-            write_results(self.folder, figures, self.state, time.monotonic() - started)
-            return figures
+            figures = self._carry_out()
         except BaseException as problem:
-            error = f"{type(problem).__name__}: {problem}"
+            try:
+                self._end(f"{type(problem).__name__}: {problem}")
+            except Exception as second:
+                log.warning("and at the end: %s", second)
             raise
-        finally:
-            for loader in self.loaders.values():
-                loader.close()
-            bad = self.quarantine.summary()
-            if bad:
-                log.warning(bad)
-            hook.antmmf_run_end(info=self.info, state=self.state, error=error)
+        self._end(None)
+        return figures
+
+    def _carry_out(self) -> dict[str, Figure]:
+        started = time.monotonic()
+        self.plan.hooks.hook.antmmf_run_start(info=self.info, state=self.state)
+        if self.trainer is not None:
+            self.trainer.fit(self.state)
+        figures = self._evaluate_at_the_end()
+        write_results(self.folder, figures, self.state, time.monotonic() - started)
+        return figures
+
+    def _end(self, error: str | None) -> None:
+        for loader in self.loaders.values():
+            loader.close()
+        bad = self.quarantine.summary()
+        if bad:
+            log.warning(bad)
+        self.plan.hooks.hook.antmmf_run_end(info=self.info, state=self.state, error=error)
 
     def evaluate_split(self, split: str) -> dict[str, Figure]:
         """The figures of one split, as the metrics name them."""

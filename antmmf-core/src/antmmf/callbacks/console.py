@@ -122,8 +122,8 @@ def _interval(figure: Figure) -> str:
 
 def _heads(figures: Mapping[str, Figure]) -> Iterator[str]:
     """The first figure of each group, ``test t2v R@1 83.17 [80.33, 86.00], n = 600``."""
-    groups = {name.rpartition("/")[0]: name for name in reversed(figures)}
-    for name in reversed(groups.values()):
+    groups = {name.rpartition("/")[0]: name for name in reversed(list(figures))}
+    for name in reversed(list(groups.values())):
         figure = figures[name]
         count = "" if figure.n is None else f", n = {figure.n:,}"
         yield " ".join(filter(None, (_title(name), f"{figure.value:.2f}", _interval(figure)))) + count

@@ -22,7 +22,8 @@ class Choice:
     Each different text of a video that has false texts is one case. Equal scores count by expectation: a text that
     shares the top with t false ones counts 1 / (t + 1). A false text that is also one of the video's own is left out.
     With ``video_shuffled`` rows, (B, D) or (B, orders, D), the same clips with frames in random orders, also
-    ``choice/shuffled/accuracy``, the mean over orders: texts that differ in order alone cannot be told apart there. Intervals are Wilson's. No figures without false texts.
+    ``choice/shuffled/accuracy``, the mean over orders: texts that differ in order alone cannot be told apart there.
+    Intervals are Wilson's. No figures without false texts.
     """
 
     def __init__(self) -> None:

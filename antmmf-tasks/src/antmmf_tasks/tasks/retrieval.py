@@ -37,7 +37,8 @@ class Retrieval(Task):
 
     Evaluation rows: ``video`` (B, dim), ``video_id`` (B,), ``text`` (N, dim), ``text_video_id``, ``text_hash`` (N,),
     ``negative`` (K, dim), ``negative_video_id``, ``negative_text_hash`` (K,) and, with ``shuffle_control``,
-    ``video_shuffled`` (B, 2, dim), a random order of the frames and its reverse. Vectors have unit length in float32; ids and hashes are int64.
+    ``video_shuffled`` (B, 2, dim), a random order of the frames and its reverse. Vectors have
+    unit length in float32; ids and hashes are int64.
     """
 
     def __init__(

@@ -113,10 +113,16 @@ class _Video:
         yield start, group
 
     def _exact(self, start: int, wanted: Sequence[int], pixels: _Pixels) -> dict[int, np.ndarray]:
-        """Decode from packet ``start`` until each of ``wanted`` is found, or will not come."""
+        """Decode from packet ``start`` until each of ``wanted`` is found, or will not come.
+
+        Finds nothing when what was decoded depends on what came before ``start``: the frame there is no key frame,
+        whatever the container says, or one is damaged, so that the decoder mends it with earlier ones.
+        """
         found: dict[int, np.ndarray] = {}
         late = 0
         for tick, frame in self._decode(start):
+            if start and (frame.is_corrupt or (tick == self._packets[start].pts and not frame.key_frame)):
+                return {}
             if tick in wanted:
                 found[tick] = pixels(frame)
             late += tick > wanted[-1]
