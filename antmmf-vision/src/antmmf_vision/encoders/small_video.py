@@ -7,6 +7,7 @@ from typing import Annotated
 
 import torch
 from antmmf.contracts import Encoded
+from antmmf.errors import ComponentError
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -37,6 +38,8 @@ class SmallVideo(nn.Module):
         max_frames: Positive = 16,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
+        if dim % heads:
+            raise ComponentError(f"heads must divide dim {dim}, is {heads}")
         super().__init__()
         self.dim, self.image_size = dim, image_size
         self._max_frames = max_frames

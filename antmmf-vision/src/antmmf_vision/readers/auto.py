@@ -1,14 +1,12 @@
-"""The reader for everything: pictures through PIL, videos through PyAV, what PyAV cannot read through decord."""
+"""The reader for everything: pictures through PIL, videos through PyAV."""
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from antmmf.contracts import Clip, Pick
 from antmmf.errors import DataError
 
-from antmmf_vision.readers.decord import DecordReader
 from antmmf_vision.readers.image import ImageReader
 from antmmf_vision.readers.pyav import PyAVReader
 
@@ -20,27 +18,15 @@ class AutoReader:
     """Chooses by the file's first bytes and its name, never by what happened before.
 
     A file that begins or is named like JPEG, PNG, BMP, TIFF, WebP or AVIF is a picture; everything else, GIF too, is
-    a video. A video that PyAV refuses is tried with decord where that is installed; the error is PyAV's.
+    a video. There is no second try: no file is known that PyAV refuses and decord reads, and decord can hang on damage.
     """
 
     def __init__(self) -> None:
         self._image, self._video = ImageReader(), PyAVReader()
-        self._fallback = DecordReader() if find_spec("decord") else None
 
     def read(self, source: Path, pick: Pick) -> Clip:
-        """Raise ``DataError`` when no reader can decode the file."""
-        if is_picture(source):
-            return self._image.read(source, pick)
-        try:
-            return self._video.read(source, pick)
-        except DataError:
-            if self._fallback is None:
-                raise
-            try:
-                return self._fallback.read(source, pick)
-            except DataError:
-                pass
-            raise
+        """Raise ``DataError`` when the file cannot be decoded."""
+        return (self._image if is_picture(source) else self._video).read(source, pick)
 
 
 def is_picture(source: Path) -> bool:
