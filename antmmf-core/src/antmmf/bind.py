@@ -10,21 +10,24 @@ import inspect
 import json
 import types
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from antmmf import contracts
+from antmmf.config.faults import Fault, faults, shown
+from antmmf.config.faults import explain as explain
 from antmmf.config.layers import Layers
 from antmmf.config.reader import Path_, dotted
 from antmmf.config.schema import Block
-from antmmf.errors import AntmmfError, ComponentError, PluginError, Problem, did_you_mean
+from antmmf.errors import AntmmfError, ComponentError, ConfigError, Problem, did_you_mean
 from antmmf.registry import Component, Registry, singular
 
 PROVIDED = {"vision", "text", "fusion", "assets"}
-"""Constructor parameters that the run fills; a config may not."""
+"""Constructor parameters that the run fills, of tasks (all of them) and encoders (``assets``); a config may not."""
 
 NESTED: dict[type, str] = {
     contracts.FrameReader: "readers",
@@ -40,6 +43,7 @@ class Plan:
     """A component with checked parameters; nothing is built yet. ``children`` are its nested blocks."""
 
     path: Path_
+    where: str
     component: Component | None
     full_name: str
     target: Callable[..., Any]
@@ -64,7 +68,8 @@ class Plan:
         try:
             return self.target(**self.params, **nested, **wanted)
         except AntmmfError as error:
-            raise type(error)(f"{dotted(self.path)}: {error}") if self.path else error from error
+            problem = Problem(dotted(self.path), self.where, str(error))
+            raise (ConfigError(problem) if isinstance(error, ConfigError) else type(error)(str(problem))) from error
 
 
 class Planner:
@@ -73,12 +78,14 @@ class Planner:
     def __init__(self, registry: Registry, layers: Layers, *, resolve: Callable[[str, str], Any] | None = None) -> None:
         self.registry = registry
         self.layers = layers
-        self.resolve = resolve or (lambda kind, name: None)
-        self.problems: list[Problem] = []
+        self.resolve = resolve or (lambda _kind, _name: None)
+        self.problems: list[Problem] = list(layers.problems)
 
     def problem(self, path: Path_, message: str) -> None:
-        """Note what is wrong at ``path``."""
-        self.problems.append(Problem(dotted(path), self.layers.where(path), message))
+        """Note what is wrong at ``path``; a problem known there, or above it, is the cause of this one."""
+        causes = {dotted(path[:end]) for end in range(1, len(path) + 1)}
+        if not any(known.path in causes for known in self.problems):
+            self.problems.append(Problem(dotted(path), self.layers.where(path), message))
 
     def plan(self, block: Block, kind: str, path: Path_) -> Plan | None:
         """The checked plan of a block, or None after noting its problems."""
@@ -88,24 +95,23 @@ class Planner:
         component, target, full_name = found
         try:
             model, nested = signature_model(target)
+            _check_provided(target, kind)
         except ComponentError as error:
             self.problem((*path, "type"), f"{full_name}: {error}")
             return None
         given = dict(block.params)
-        children = self._children(given, nested, path)
+        children = self._children(given, nested, path, full_name)
         try:
             checked = model.__pydantic_validator__.validate_json(json.dumps(given), strict=True)
         except ValidationError as error:
-            for entry in error.errors(include_url=False):
-                self._explain(entry, (*path, "params"), full_name, [*model.model_fields, *nested])
-            return None
-        except (TypeError, ValueError) as error:
-            self.problem((*path, "params"), f"must be plain YAML values: {error}")
+            for fault in faults(error, given):
+                self._note(fault, (*path, "params"), full_name, [*model.model_fields, *nested])
             return None
         if children is None:
             return None
         params = {name: getattr(checked, name) for name in model.model_fields}
-        return Plan(path, component, full_name, target, params, checked.model_dump(mode="json"), children)
+        saved = checked.model_dump(mode="json", warnings=False)
+        return Plan(path, self.layers.where((*path, "type")), component, full_name, target, params, saved, children)
 
     def _find(self, name: str, kind: str, path: Path_) -> tuple[Component | None, Callable[..., Any], str] | None:
         where = (*path, "type")
@@ -114,59 +120,60 @@ class Planner:
             if component is not None:
                 return component, component.load(), component.full_name
             resolved = self.resolve(kind, name)
-            if resolved is not None:
+            if callable(resolved):
                 return None, resolved, name
-            self.problem(where, self.registry.missing(kind, name))
-        except (ComponentError, PluginError) as error:
+            hook = f"; a hook answers with {shown(resolved)}, which cannot be called" if resolved is not None else ""
+            self.problem(where, self.registry.missing(kind, name) + hook)
+        except AntmmfError as error:
             self.problem(where, str(error))
         return None
 
     def _children(
-        self, given: dict[str, Any], nested: Mapping[str, tuple[str, Any]], path: Path_
+        self, given: dict[str, Any], nested: Mapping[str, tuple[str, Any]], path: Path_, owner: str
     ) -> dict[str, Plan] | None:
-        children: dict[str, Plan] = {}
-        whole = True
+        """Take the nested blocks out of ``given`` and plan them; None after noting problems."""
+        children: dict[str, Plan | None] = {}
         for name, (kind, default) in nested.items():
             value = given.pop(name, default)
             where = (*path, "params", name)
-            if value is None:
-                continue
             if value is inspect.Parameter.empty:
-                self.problem((*path, "params"), f"needs {name!r}, the name of a {singular(kind)}")
-                whole = False
-                continue
-            try:
-                block = Block.model_validate(value)
-            except ValidationError:
-                self.problem(where, f"must be the name of a {singular(kind)} or {{type, params}}, is {value!r}")
-                whole = False
-                continue
-            child = self.plan(block, kind, where)
-            whole = whole and child is not None
-            if child is not None:
-                children[name] = child
-        return children if whole else None
+                self.problem(where, f"must be given: {owner} needs the name of a {singular(kind)}")
+                children[name] = None
+            elif value is not None:
+                children[name] = self._child(value, kind, where)
+        whole = {name: child for name, child in children.items() if child is not None}
+        return whole if len(whole) == len(children) else None
 
-    def _explain(self, entry: Any, at: Path_, name: str, known: list[str]) -> None:
-        location = tuple(entry["loc"])
-        if entry["type"] == "extra_forbidden" and len(location) == 1:
-            key = str(location[0])
-            if key in PROVIDED:
-                self.problem((*at, key), f"is filled in from model_attributes and must not stand in params of {name}")
-                return
+    def _child(self, value: Any, kind: str, path: Path_) -> Plan | None:
+        try:
+            return self.plan(Block.model_validate(value), kind, path)
+        except ValidationError:
+            wanted = f"the name of a {singular(kind)}, or a mapping of type and params"
+            self.problem(path, f"must be {wanted}, is {shown(value)}")
+            return None
+
+    def _note(self, fault: Fault, at: Path_, name: str, known: list[str]) -> None:
+        path = (*at, *fault.path)
+        if fault.kind == "extra_forbidden" and len(fault.path) == 1:
+            key = str(fault.path[0])
             hint = did_you_mean(key, known) or (f"; it takes: {', '.join(known)}" if known else "; it takes none")
-            self.problem((*at, key), f"is not a parameter of {name}{hint}")
-        elif entry["type"] == "missing":
-            self.problem(at, f"{name} needs the parameter {location[0]!r}")
+            if key in PROVIDED:
+                hint = ": the run fills it from model_attributes" if key != "assets" else ": the run fills it"
+            self.problem(path, f"is not a parameter of {name}{hint}")
+        elif fault.kind == "missing" and len(fault.path) == 1:
+            self.problem(path, f"must be given: {name} needs it")
         else:
-            self.problem((*at, *location[:1]), explain(entry))
+            self.problem(path, fault.message)
 
 
-def explain(entry: Any) -> str:
-    """A pydantic error in our words: what must hold, and what is there."""
-    message = str(entry["msg"]).replace("Input should be", "must be").replace("Value error, ", "")
-    message = message[:1].lower() + message[1:]
-    return f"{message}, is {entry['input']!r}"
+def _check_provided(target: Callable[..., Any], kind: str) -> None:
+    """Only a task may have a parameter ``vision``: the run would fill nobody else's."""
+    filled = PROVIDED if kind == "tasks" else {"assets"} if kind.endswith("_encoders") else set()
+    for name in inspect.signature(target).parameters:
+        if name in PROVIDED - filled:
+            raise ComponentError(
+                f"its constructor's parameter {name!r} must be called otherwise: a run fills it for tasks"
+            )
 
 
 def signature_model(target: Callable[..., Any]) -> tuple[type[BaseModel], dict[str, tuple[str, Any]]]:
@@ -174,35 +181,48 @@ def signature_model(target: Callable[..., Any]) -> tuple[type[BaseModel], dict[s
 
     Raises ``ComponentError`` for a constructor that cannot be a schema.
     """
-    function = target.__init__ if isinstance(target, type) else target
     try:
-        hints = typing.get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(target).parameters
+        constructor = getattr(target, "__init__") if isinstance(target, type) else target  # noqa: B009
+        hints = typing.get_type_hints(constructor, include_extras=True)
     except Exception as error:
         raise ComponentError(f"its annotations cannot be read: {error}; import them at run time") from error
     fields: dict[str, Any] = {}
     nested: dict[str, tuple[str, Any]] = {}
-    for name, parameter in inspect.signature(target).parameters.items():
+    for name, parameter in parameters.items():
         if name in PROVIDED:
             continue
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             raise ComponentError(f"its constructor's parameter {name!r} must be keyword-only")
-        hint = hints.get(name, Any)
-        kind = _nested_kind(hint)
+        if name not in hints:
+            raise ComponentError(f"its constructor's parameter {name!r} must have a type")
+        kind = _nested_kind(hints[name])
         if kind is not None:
             nested[name] = (kind, parameter.default)
         else:
+            _check_readable(name, hints[name])
             required = parameter.default is inspect.Parameter.empty
-            fields[name] = (hint, Field(...) if required else Field(default=parameter.default, validate_default=False))
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+            fields[name] = (hints[name], Field() if required else Field(default=parameter.default))
+    config = ConfigDict(extra="forbid", protected_namespaces=())
     try:
-        return create_model(getattr(target, "__name__", "Params"), __config__=config, **fields), nested
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a parameter may be called like a method of BaseModel
+            return create_model(getattr(target, "__name__", "Params"), __config__=config, **fields), nested
     except Exception as error:
-        raise ComponentError(f"its constructor cannot be a config schema: {error}") from error
+        text = " ".join(str(error).split())
+        raise ComponentError(f"its constructor cannot be a config schema: {text}") from error
+
+
+def _check_readable(name: str, hint: Any) -> None:
+    try:
+        TypeAdapter(hint)
+    except Exception as error:
+        message = f"its constructor's parameter {name!r} must have a type that YAML can give, is {hint!r}"
+        raise ComponentError(message) from error
 
 
 def _nested_kind(hint: Any) -> str | None:
-    if hint in NESTED:
-        return NESTED[hint]
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        return next((NESTED[part] for part in typing.get_args(hint) if part in NESTED), None)
-    return None
+    """The kind of component that ``hint`` asks for, also as ``Contract | str`` or ``Contract | None``."""
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) in (typing.Union, typing.Annotated):
+        return next(filter(None, map(_nested_kind, typing.get_args(hint))), None)
+    return next((kind for contract, kind in NESTED.items() if hint is contract), None)

@@ -1,178 +1,243 @@
 """What planning alone cannot tell: do the files exist, do the built parts fit together? No weights, no data, no device.
 
-Encoders are built and run under torch's fake tensors: shapes are computed, memory and arithmetic are not spent.
+Models are built and run under torch's fake tensors: shapes are computed, memory and arithmetic are not spent.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from antmmf.assets import RunAssets
+from antmmf.bind import Plan
+from antmmf.checkpoint import find_checkpoint
 from antmmf.config.reader import Path_, dotted
 from antmmf.contracts import Encoded
 from antmmf.device import choose_device
-from antmmf.errors import AntmmfError, ConfigError, Problem
+from antmmf.errors import AntmmfError, ComponentError, ConfigError, Problem
 from antmmf.plan import ENCODERS, RunPlan
+from antmmf.task import Task
 
-Check = Callable[[RunPlan], Iterator[Problem]]
+T = TypeVar("T")
+
+_SOURCE_SIZE = (240, 320)
+"""Height and width of the frames that transforms are tried with."""
 
 
 def check_run(plan: RunPlan, *, files: bool = True) -> list[str]:
     """Check a planned run and return what was seen, a line each; raises ``ConfigError`` with every problem."""
-    seen: list[str] = []
-    problems = [*_check_device(plan), *_check_metric(plan), *(_check_files(plan) if files else ())]
-    problems += _check_parts(plan, seen)
-    if problems:
-        raise ConfigError(problems)
-    return seen
+    checker = _Checker(plan)
+    checker.check_device()
+    checker.check_small_parts()
+    if files:
+        checker.check_files()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
+        checker.check_models()
+    if checker.problems:
+        raise ConfigError(checker.problems)
+    return checker.seen
 
 
-def _problem(plan: RunPlan, path: Path_, message: str) -> Problem:
-    return Problem(dotted(path), plan.layers.where(path), message)
+class _Checker:
+    """Tries one part after the other and collects what is wrong."""
 
+    def __init__(self, plan: RunPlan) -> None:
+        self.plan = plan
+        is_training = "train" in plan.config.training_parameters.run_type
+        self._splits = [split for split in plan.datasets if split != "train" or is_training]
+        self.problems: list[Problem] = []
+        self.seen: list[str] = []
 
-def _check_device(plan: RunPlan) -> Iterator[Problem]:
-    path = ("training_parameters", "device")
-    try:
-        choose_device(plan.config.training_parameters.device, where=plan.layers.where(path))
-    except ConfigError as error:
-        yield from error.problems
+    def problem(self, path: Path_, message: str, *, where: str = "") -> None:
+        self.problems.append(Problem(dotted(path), where or self.plan.layers.where(path), message))
 
-
-def _check_metric(plan: RunPlan) -> Iterator[Problem]:
-    """The monitored metric must be one that the metrics measure."""
-    wanted = plan.config.training_parameters.monitored_metric
-    if wanted is None:
-        return
-    names: list[str] = []
-    for metric in (metric_plan.build() for metric_plan in plan.metrics):
-        if not hasattr(metric, "names"):
-            return  # a metric that does not say beforehand what it measures
-        names += metric.names()
-    if wanted.removeprefix("val/") not in names:
-        message = f"must be measured by metrics, is {wanted!r}; they measure: {', '.join(names)}"
-        yield _problem(plan, ("training_parameters", "monitored_metric"), message)
-
-
-def _check_files(plan: RunPlan) -> Iterator[Problem]:
-    resume_file = plan.config.training_parameters.resume_file
-    if resume_file and not Path(resume_file).expanduser().exists():
-        yield _problem(plan, ("training_parameters", "resume_file"), f"there is no {resume_file}")
-    for split, dataset_plan in plan.datasets.items():
-        path = ("dataset_attributes", split, 0)
-        try:
-            dataset = dataset_plan.build()
-            if hasattr(dataset, "prepare"):
-                continue  # it makes what it reads
-            missing = [source for source in dataset.sources() if not Path(source).exists()]
-            if missing:
-                yield _problem(plan, path, f"{dataset_plan.full_name} reads {missing[0]}, which does not exist")
-        except AntmmfError as error:
-            yield _problem(plan, path, str(error).removeprefix(f"{dotted(path)}: "))
-
-
-def _check_parts(plan: RunPlan, seen: list[str]) -> list[Problem]:
-    """Build samplers, transforms, encoders and the task, and push one fake batch through the encoders."""
-    problems: list[Problem] = []
-
-    def attempt(path: Path_, work: Callable[[], Any]) -> Any:
+    def attempt(self, part: Plan, work: Callable[[], T], *, failed: str = "cannot be built") -> T | None:
+        """The result of ``work``, or None after noting why ``part`` could not do it."""
         try:
             return work()
-        except ConfigError as error:
-            problems.extend(error.problems)
         except AntmmfError as error:
-            problems.append(_problem(plan, path, str(error).removeprefix(f"{dotted(path)}: ")))
+            place = str(Problem(dotted(part.path), part.where, ""))  # where Plan.build writes it
+            self.problem(part.path, str(error).removeprefix(place), where=part.where)
         except Exception as error:
-            problems.append(
-                _problem(plan, path, f"cannot be built: {type(error).__name__}: {' '.join(str(error).split())}")
-            )
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.problem(part.path, f"{part.full_name} {failed}: {reason}", where=part.where)
         return None
 
-    picks = attempt(("input_attributes", "sampler"), lambda: plan.inputs["sampler"].build()(np.arange(64) / 8.0, None))
-    size = _frame_size(plan, attempt)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        assets = RunAssets(texts=lambda: iter(["a red circle moves to the left"]))
-        built: dict[str, Any] = {}
-        for parameter, key in ENCODERS.items():
-            if key in plan.encoders:
-                encoder_plan = plan.encoders[key]
-                built[parameter] = attempt(("model_attributes", key), lambda p=encoder_plan: p.build(assets=assets))
-        whole = None not in built.values()
-        task = attempt(("task_attributes",), lambda: plan.task.build(assets=assets, **built)) if whole else None
-        if picks is not None and whole:
-            path = ("model_attributes", "vision_encoder")
-            video = (
-                attempt(path, lambda: _run_vision(built["vision"], picks.shape, size, seen))
-                if "vision" in built
-                else None
-            )
-            path = ("model_attributes", "text_encoder")
+    def check_device(self) -> None:
+        path = ("training_parameters", "device")
+        try:
+            choose_device(self.plan.config.training_parameters.device, where=self.plan.layers.where(path))
+        except ConfigError as error:
+            self.problems += error.problems
+
+    def check_small_parts(self) -> None:
+        """Build everything that is no model, and see that the monitored metric is one that is measured."""
+        plan = self.plan
+        for part in (plan.inputs["reader"], plan.optimizer, plan.schedule, *plan.callbacks):
+            self.attempt(part, part.build)
+        metrics: list[Any] = [self.attempt(part, part.build) for part in plan.metrics]
+        wanted = plan.config.training_parameters.monitored_metric
+        if wanted is None or not all(hasattr(metric, "names") for metric in metrics):
+            return  # a metric need not say beforehand what it measures
+        names = [name for metric in metrics for name in metric.names()]
+        if wanted.removeprefix("val/") not in names:
+            message = f"must be measured by metrics, is {wanted!r}; they measure: {', '.join(names)}"
+            self.problem(("training_parameters", "monitored_metric"), message)
+
+    def check_files(self) -> None:
+        """The files of the data sets and the checkpoint to start from must be there."""
+        train = self.plan.config.training_parameters
+        if train.resume_file:
+            try:
+                find_checkpoint(Path(train.resume_file).expanduser(), prefer="latest")
+            except AntmmfError as error:
+                self.problem(("training_parameters", "resume_file"), str(error))
+        for part in (self.plan.datasets[split] for split in self._splits):
+            self.attempt(part, lambda part=part: _check_sources(part.build()))  # type: ignore[misc]
+
+    def check_models(self) -> None:
+        """Build the encoders and the task, and push one batch through the encoders."""
+        plan, sampler = self.plan, self.plan.inputs["sampler"]
+        picks = self.attempt(sampler, lambda: _picks(sampler.build()))
+        sizes = dict(self._frame_sizes())
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            assets = RunAssets(texts=lambda: iter(["a red circle moves to the left"]))
+            parts = {name: plan.encoders[key] for name, key in ENCODERS.items() if key in plan.encoders}
+            built: dict[str, Any] = {
+                name: self.attempt(part, lambda part=part: part.build(assets=assets))  # type: ignore[misc]
+                for name, part in parts.items()
+            }
+            if None in built.values():
+                return
+            task = self.attempt(plan.task, lambda: plan.task.build(assets=assets, **built))
+            video = self._check_vision(parts["vision"], built["vision"], picks, sizes) if "vision" in built else None
             if "text" in built:
-                attempt(path, lambda: _run_text(built["text"], built.get("fusion"), video, seen))
-    if isinstance(task, nn.Module):
-        count = sum(parameter.numel() for parameter in task.parameters())
-        seen.append(f"task {plan.task.full_name}: {count / 1e6:.2f} M parameters")
-    return problems
-
-
-def _frame_size(plan: RunPlan, attempt: Callable[..., Any]) -> tuple[int, int]:
-    """Height and width of the frames that reach the encoder, for a clip of 320 x 240."""
-    transform_plan = plan.inputs.get("eval_transform")
-    frames = torch.zeros(2, 3, 240, 320, dtype=torch.uint8)
-    if transform_plan is not None:
-        moved = attempt(("input_attributes", "eval_transform"), lambda: transform_plan.build()(frames, None))
-        frames = frames if moved is None else moved
-    return frames.shape[-2], frames.shape[-1]
-
-
-def _run_vision(vision: Any, picks: tuple[int, ...], size: tuple[int, int], seen: list[str]) -> Encoded:
-    clips, frames = picks
-    wanted = vision.image_size
-    if wanted is not None and size != (wanted, wanted):
-        raise ConfigError(
-            Problem(
-                "input_attributes.eval_transform",
-                "",
-                f"must give {wanted} x {wanted} pixels, as the vision encoder needs; gives {size[0]} x {size[1]}",
+                self._check_text(parts, built, video)
+        if isinstance(task, Task):
+            count = sum(parameter.numel() for parameter in task.parameters())
+            made = ", without what is made from training texts" if assets.values() else ""
+            self.seen.append(f"task {plan.task.full_name}: {count / 1e6:.2f} M parameters{made}")
+        elif task is not None:
+            self.problem(
+                plan.task.path, f"{plan.task.full_name} must be a subclass of antmmf.Task", where=plan.task.where
             )
-        )
-    encoded: Encoded = vision(
-        torch.zeros(2, clips, frames, 3, *size, dtype=torch.uint8), torch.tensor([list(size)] * 2)
-    )
-    _check_encoded(encoded, rows=2, dim=vision.dim)
-    if encoded.clips is not None and tuple(encoded.clips.shape) != (2, clips, vision.dim):
-        raise AntmmfError(f"clips must be (2, {clips}, {vision.dim}), is {tuple(encoded.clips.shape)}")
-    seen.append(
-        f"vision: {clips} clips x {frames} frames of {size[0]} x {size[1]} -> tokens {tuple(encoded.tokens.shape[1:])}"
-    )
-    return encoded
+
+    def _frame_sizes(self) -> Iterator[tuple[str, tuple[int, int] | None]]:
+        """(transform, height and width of the frames that it gives); None where frames come as they are."""
+        frames = torch.zeros(2, 3, *_SOURCE_SIZE, dtype=torch.uint8)
+        used = {"train_transform": "train" in self._splits, "eval_transform": self._splits != ["train"]}
+        for name in (name for name, is_used in used.items() if is_used):
+            rng = np.random.default_rng(0) if name == "train_transform" else None
+            part = self.plan.inputs.get(name)
+            if part is None:
+                yield name, None
+                continue
+            moved = self.attempt(part, lambda part=part, rng=rng: part.build()(frames, rng))  # type: ignore[misc]
+            if moved is not None:
+                yield name, (moved.shape[-2], moved.shape[-1])
+
+    def _check_vision(
+        self, part: Plan, vision: Any, picks: tuple[int, int] | None, sizes: dict[str, tuple[int, int] | None]
+    ) -> Encoded | None:
+        """Run the vision encoder on frames as each transform gives them; returns the last result."""
+        wanted: int | None = vision.image_size
+        done: dict[tuple[int, int], Encoded | None] = {}
+        for name, size in sizes.items():
+            if size is None:
+                size = (wanted, wanted) if wanted else _SOURCE_SIZE
+            elif wanted and not (size == (wanted, wanted) or (vision.masks_padding and max(size) <= wanted)):
+                given = f"{size[0]} x {size[1]}"
+                message = f"must give {wanted} x {wanted} pixels, as {part.full_name} needs; gives {given}"
+                self.problem(("input_attributes", name), message)
+                continue
+            if size not in done and picks is not None:
+                shape = f"{picks[0]} clips of {picks[1]} frames of {size[0]} x {size[1]}"
+                video = self.attempt(part, lambda s=size: _see(vision, picks, s), failed=f"cannot take {shape}")  # type: ignore[misc]
+                done[size] = video
+                if video is not None:
+                    self.seen.append(f"vision: {shape} -> tokens {tuple(video.tokens.shape[1:])}")
+        return next((video for video in done.values() if video is not None), None)
+
+    def _check_text(self, parts: dict[str, Plan], built: dict[str, Any], video: Encoded | None) -> None:
+        """Run the text encoder on the longest text that its tokenizer gives, and the fusion encoder after it."""
+        text, fusion = built["text"], built.get("fusion")
+        tokens = self.attempt(parts["text"], lambda: _tokens(text.tokenizer), failed="has a tokenizer that fails")
+        if tokens is None:
+            return
+        length = tokens.shape[1]
+        self.attempt(parts["text"], lambda: _read(text, tokens), failed=f"cannot take {length} tokens")
+        self.seen.append(f"text: {length} tokens at most, dim {text.dim}")
+        if video is None:
+            return
+        if fusion is not None:
+            failed = f"cannot fuse video tokens of size {video.tokens.shape[-1]} with {length} text tokens"
+            self.attempt(parts["fusion"], lambda: _fuse(fusion, tokens, len(text.tokenizer), video), failed=failed)
+        elif hasattr(text, "fuse") and video.tokens.shape[-1] == text.dim:
+            self.attempt(parts["text"], lambda: _fuse(text, tokens, len(text.tokenizer), video), failed="cannot fuse")
 
 
-def _run_text(text: Any, fusion: Any, video: Encoded | None, seen: list[str]) -> None:
-    tokens, mask = torch.zeros(2, 6, dtype=torch.long), torch.ones(2, 6, dtype=torch.bool)
-    _check_encoded(text(tokens, mask), rows=2, dim=text.dim)
-    seen.append(
-        f"text: vocabulary {len(text.tokenizer)}, dim {text.dim}" if fusion is None else f"text: dim {text.dim}"
-    )
-    fuser = fusion if fusion is not None else text
-    if video is not None and hasattr(fuser, "fuse") and video.tokens.shape[-1] == fuser.dim:
-        fused = fuser.fuse(tokens, mask, video)
-        _check_encoded(fused, rows=2, dim=fuser.dim)
+def _check_sources(dataset: Any) -> None:
+    if hasattr(dataset, "prepare"):
+        return  # it makes what it reads
+    for source in dataset.sources():
+        if not Path(source).exists():
+            raise ComponentError(f"reads {source}, which does not exist")
 
 
-def _check_encoded(encoded: Any, *, rows: int, dim: int) -> None:
+def _picks(sampler: Any) -> tuple[int, int]:
+    """Clips and frames that a sampler picks from eight seconds of video."""
+    picked = sampler(np.arange(64) / 8.0, None)
+    if picked.ndim != 2 or picked.dtype.kind != "i":
+        raise ComponentError(f"must pick (clips, frames) as integers, picks {picked.shape} {picked.dtype}")
+    return picked.shape[0], picked.shape[1]
+
+
+def _see(vision: Any, picks: tuple[int, int], size: tuple[int, int]) -> Encoded:
+    frames = torch.zeros(2, *picks, 3, *size, dtype=torch.uint8)
+    video = _encoded(vision(frames, torch.tensor([size] * 2)), rows=2, dim=vision.dim)
+    if video.clips is not None and tuple(video.clips.shape) != (2, picks[0], vision.dim):
+        raise ComponentError(f"clips must be (2, {picks[0]}, {vision.dim}), is {tuple(video.clips.shape)}")
+    return video
+
+
+def _tokens(tokenizer: Any) -> Tensor:
+    """Ids (2, L) of a text that is longer than any model reads."""
+    ids = tokenizer(["word " * 4096])[0]
+    known = len(tokenizer)
+    wrong = [number for number in (*ids, tokenizer.pad_id, tokenizer.mask_id) if not 0 <= number < known]
+    if wrong:
+        raise ComponentError(f"its tokenizer must give ids from 0 to {known - 1}, gives {wrong[0]}")
+    return torch.tensor([ids] * 2)
+
+
+def _read(text: Any, tokens: Tensor) -> None:
+    _encoded(text(tokens, torch.ones_like(tokens, dtype=torch.bool)), rows=2, dim=text.dim)
+
+
+def _fuse(fusion: Any, tokens: Tensor, num_words: int, video: Encoded) -> None:
+    table = tuple(fusion.vocabulary.shape)
+    if table[0] < num_words:
+        raise ComponentError(f"must know the {num_words} words of the tokenizer, its vocabulary is {table}")
+    fused = fusion.fuse(tokens, torch.ones_like(tokens, dtype=torch.bool), video)
+    _encoded(fused, rows=2, dim=fusion.dim)
+
+
+def _encoded(encoded: Any, *, rows: int, dim: int) -> Encoded:
+    """``encoded`` if it keeps its contract; raises ``ComponentError``."""
     if not isinstance(encoded, Encoded):
-        raise AntmmfError(f"must return antmmf.Encoded, returns {type(encoded).__name__}")
+        raise ComponentError(f"must return antmmf.Encoded, returns {type(encoded).__name__}")
+    shape = tuple(encoded.tokens.shape[:2])
     if tuple(encoded.pooled.shape) != (rows, dim):
-        raise AntmmfError(f"pooled must be ({rows}, {dim}) since dim is {dim}, is {tuple(encoded.pooled.shape)}")
-    if encoded.mask.dtype != torch.bool or encoded.mask.shape != encoded.tokens.shape[:2]:
-        raise AntmmfError(
-            f"mask must be bool and {tuple(encoded.tokens.shape[:2])} like tokens, is {encoded.mask.dtype} {tuple(encoded.mask.shape)}"
-        )
+        raise ComponentError(f"pooled must be ({rows}, {dim}) since dim is {dim}, is {tuple(encoded.pooled.shape)}")
+    if encoded.mask.dtype != torch.bool or tuple(encoded.mask.shape) != shape:
+        given = f"{encoded.mask.dtype} {tuple(encoded.mask.shape)}"
+        raise ComponentError(f"mask must be bool and {shape} like tokens, is {given}")
+    return encoded

@@ -5,23 +5,28 @@ Every problem is collected: one ``ConfigError`` carries all of them.
 
 from __future__ import annotations
 
+import inspect
 import json
+import typing
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pluggy
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from antmmf.bind import Plan, Planner, explain
-from antmmf.config.layers import Layers, apply_arguments, load
-from antmmf.config.reader import Path_
+from antmmf.bind import Plan, Planner
+from antmmf.config.faults import Fault, faults
+from antmmf.config.layers import Layers, load
+from antmmf.config.overrides import apply_arguments
+from antmmf.config.reader import Path_, dotted
 from antmmf.config.schema import BLOCKS, Block, RunConfig, Section, known_keys
-from antmmf.errors import ComponentError, ConfigError, PluginError, did_you_mean
+from antmmf.errors import ConfigError, PluginError, Problem, did_you_mean
 from antmmf.plugins import Broken, apply_defaults, load_plugins
 from antmmf.recipes import find_config
-from antmmf.registry import Registry, singular
+from antmmf.registry import Registry
 
 SPLITS = ("train", "val", "test")
 
@@ -57,14 +62,6 @@ class RunPlan:
         return found
 
 
-def load_layers(source: str, arguments: Sequence[str], registry: Registry) -> tuple[str, Layers]:
-    """The config's name and its layers, with the arguments laid over it; raises ``ConfigError``."""
-    name, path = find_config(source, registry)
-    layers = load(path)
-    apply_arguments(layers, arguments, known=list(known_keys()))
-    return name, layers
-
-
 def plan_run(source: str, arguments: Sequence[str] = (), *, registry: Registry, data: Path | None = None) -> RunPlan:
     """Plan a run; ``data`` replaces the data sets by the captioned videos of a folder. Raises ``ConfigError``."""
     name, path = find_config(source, registry)
@@ -72,14 +69,12 @@ def plan_run(source: str, arguments: Sequence[str] = (), *, registry: Registry, 
     if data is not None:
         _use_folder(layers, data)
     apply_arguments(layers, arguments, known=list(known_keys()))
-    required = (layers.tree.get("plugins") or {}).get("required") or []
-    hooks, broken = load_plugins(registry, required=required if isinstance(required, list) else [])
-    for plugin, key, value in apply_defaults(hooks, layers.tree):
-        layers.fill(tuple(key.split(".")), value, f"default of plugin {plugin}")
+    hooks, broken = _load_plugins(layers, registry)
     planner = Planner(registry, layers, resolve=lambda kind, wanted: hooks.hook.antmmf_resolve(kind=kind, name=wanted))
-    config = _validate(layers, planner)
+    _fill_types(layers)
+    config, is_sound = _validate(layers, planner)
     plans = _plan_blocks(config, planner) if config else {}
-    if config:
+    if config and is_sound:
         _cross_check(config, plans, planner)
     if planner.problems or config is None:
         raise ConfigError(planner.problems)
@@ -113,56 +108,95 @@ def _use_folder(layers: Layers, folder: Path) -> None:
         raise ConfigError(
             f"--data {folder}: must be a folder of videos with captions.jsonl, .csv or .tsv; there is none"
         )
-    for split in SPLITS:
-        params = {"data_root_dir": str(folder.resolve()), "split": split}
-        layers.merge(
-            {"dataset_attributes": {split: [{"type": "antmmf-tasks:captions", "params": params}]}},
-            {("dataset_attributes", split): f"--data {folder}"},
-        )
+    params = {"data_root_dir": str(folder.resolve())}
+    captions = {s: [{"type": "antmmf-tasks:captions", "params": {**params, "split": s}}] for s in SPLITS}
+    path = ("dataset_attributes",)
+    layers.lay(path, captions, {path: f"--data {folder}"})
 
 
-def _validate(layers: Layers, planner: Planner) -> RunConfig | None:
-    """The config as pydantic models; notes every problem."""
+def _load_plugins(layers: Layers, registry: Registry) -> tuple[pluggy.PluginManager, list[Broken]]:
+    """The hooks of this run, whose defaults then fill what nobody wrote."""
+    path = ("plugins", "required")
+    given = layers.tree.get("plugins")
+    names = given.get("required") if isinstance(given, dict) else None
+    names = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
     try:
-        return RunConfig.model_validate_json(json.dumps(layers.tree), strict=True)
+        hooks, broken = load_plugins(registry, required=names)
+    except PluginError as error:
+        key, _, reason = str(error).partition(": ")
+        if key != dotted(path):
+            raise
+        layers.problems.append(Problem(key, layers.where(path), reason))
+        hooks, broken = load_plugins(registry)
+    for plugin, key, value in apply_defaults(hooks, layers.tree):
+        layers.fill(tuple(key.split(".")), value, f"default of plugin {plugin}")
+    return hooks, broken
+
+
+def _fill_types(layers: Layers) -> None:
+    """A block that has only ``params`` means the component that is the default there."""
+    for key in BLOCKS:
+        *section, name = key.split(".")
+        default = _model_at(tuple(section)).model_fields[name].default
+        parent = layers.tree if not section else layers.tree.get(section[0])
+        if isinstance(default, Block) and isinstance(parent, dict) and isinstance(parent.get(name), dict):
+            layers.fill((*section, name, "type"), default.type, "default")
+
+
+def _validate(layers: Layers, planner: Planner) -> tuple[RunConfig | None, bool]:
+    """The config as pydantic models, and whether it was sound; what is not is noted and left out."""
+    tree = deepcopy(layers.tree)
+    try:
+        return RunConfig.model_validate_json(json.dumps(tree), strict=True), True
     except ValidationError as error:
-        for entry in error.errors(include_url=False):
-            _note(entry, planner)
-        return None
+        found = list(faults(error, tree))
+    for fault in found:
+        _note(fault, planner)
+    for fault in found:
+        _leave_out(tree, fault)
+    tree.setdefault("task_attributes", "not given")  # so that the rest can be looked at
+    try:
+        return RunConfig.model_validate_json(json.dumps(tree), strict=True), False
+    except ValidationError:
+        return None, False
 
 
-def _note(entry: Any, planner: Planner) -> None:
-    path: Path_ = tuple(entry["loc"])
-    if entry["type"] == "extra_forbidden":
-        siblings = _fields_at(path[:-1])
+def _leave_out(tree: dict[str, Any], fault: Fault) -> None:
+    """Remove what is at fault; of a list all, of a block that lacks something the block."""
+    path = fault.path[:-1] if fault.kind == "missing" else fault.path
+    path = path[: next((index for index, part in enumerate(path) if isinstance(part, int)), len(path))]
+    for part in path[:-1]:
+        tree = tree.get(str(part), {})
+    tree.pop(str(path[-1]) if path else "", None)
+
+
+def _note(fault: Fault, planner: Planner) -> None:
+    path, message = fault.path, fault.message
+    if fault.kind == "extra_forbidden":
+        siblings = list(_model_at(path[:-1]).model_fields)
         everywhere = [key for key in known_keys() if key.rpartition(".")[2] == path[-1]]
         hint = did_you_mean(str(path[-1]), siblings)
         if not hint and everywhere:
             hint = f" (did you mean {everywhere[0]!r}?)"
-        planner.problem(path, f"is not a key{hint}" if hint else f"is not a key; there are: {', '.join(siblings)}")
-    elif entry["type"] == "missing":
-        planner.problem(
-            path, "is missing" if len(path) > 1 else f"must be given: {RunConfig.model_fields[path[0]].description}"
-        )
-    elif entry["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        planner.problem(path, f"must be a mapping of keys, is {entry['input']!r}")
-    else:
-        planner.problem(path, explain(entry))
+        message = f"is not a key{hint or '; there are: ' + ', '.join(siblings)}"
+    elif fault.kind == "missing":
+        message = f"must be given: {_model_at(path[:-1]).model_fields[str(path[-1])].description}"
+    elif fault.kind == "model_type" and _model_at(path) is Block:
+        message = message.replace("a mapping of keys", "a component's name, or a mapping of type and params")
+    planner.problem(path, message)
 
 
-def _fields_at(path: Path_) -> list[str]:
-    model: Any = RunConfig
+def _model_at(path: Path_) -> type[BaseModel]:
+    """The section or block that ``path`` leads to."""
+    model: type[BaseModel] = RunConfig
     for part in path:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        inner = [
-            a
-            for a in (annotation, *getattr(annotation, "__args__", ()))
-            if isinstance(a, type) and issubclass(a, Section)
-        ]
-        model = inner[0] if inner else Block
-    return list(model.model_fields)
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            choices = (annotation, *typing.get_args(annotation))
+            model = next(
+                (choice for choice in choices if isinstance(choice, type) and issubclass(choice, Section)), Block
+            )
+    return model
 
 
 def _plan_blocks(config: RunConfig, planner: Planner) -> dict[str, Plan]:
@@ -192,7 +226,7 @@ def _cross_check(config: RunConfig, plans: dict[str, Plan], planner: Planner) ->
         if not config.dataset_attributes.train:
             planner.problem(("dataset_attributes", "train"), f"must name a data set for run_type {train.run_type!r}")
         if train.max_iterations is None and train.max_epochs is None:
-            planner.problem((*at, "max_iterations"), "or max_epochs must say how long to train")
+            planner.problem((*at, "max_iterations"), "must be given, or max_epochs: they say how long to train")
         if train.monitored_metric and not config.dataset_attributes.val:
             planner.problem((*at, "monitored_metric"), "needs dataset_attributes.val, which is empty")
     else:
@@ -201,9 +235,10 @@ def _cross_check(config: RunConfig, plans: dict[str, Plan], planner: Planner) ->
         if not train.resume_file:
             planner.problem((*at, "run_type"), "'val' needs weights: set training_parameters.resume_file")
     if train.restart and not train.resume_file:
-        planner.problem((*at, "restart"), "needs resume_file, whose weights it takes; resume_file is empty")
-    if train.patience and not train.monitored_metric:
-        planner.problem((*at, "patience"), "needs monitored_metric; it is empty")
+        planner.problem((*at, "restart"), "needs resume_file, whose weights it takes; it is not given")
+    for needed in ("monitored_metric", "evaluation_interval") if train.patience else ():
+        if getattr(train, needed) is None:
+            planner.problem((*at, "patience"), f"needs {needed}, which is not given")
     if (config.dataset_attributes.val or config.dataset_attributes.test) and not config.metrics:
         planner.problem(("metrics",), "must name what to measure on val and test, is empty")
     task = plans.get("task_attributes")
@@ -213,8 +248,6 @@ def _cross_check(config: RunConfig, plans: dict[str, Plan], planner: Planner) ->
 
 def _check_encoders(config: RunConfig, task: Plan, planner: Planner) -> None:
     """The task must get every encoder it needs, and may not leave one unused."""
-    import inspect
-
     parameters = inspect.signature(task.target).parameters
     for parameter, key in ENCODERS.items():
         given = getattr(config.model_attributes, key) is not None
@@ -235,18 +268,3 @@ def resolve(config: RunConfig, plans: dict[str, Plan]) -> dict[str, Any]:
             node = node[part]
         node[last] = plan.block()
     return values
-
-
-def show_component(registry: Registry, kind: str, name: str) -> Plan:
-    """A plan with defaults only, for ``antmmf show``; raises ``ComponentError``."""
-    from antmmf.bind import signature_model
-
-    component = registry.find(kind, name)
-    if component is None:
-        raise ComponentError(registry.missing(kind, name))
-    target = component.load()
-    try:
-        signature_model(target)
-    except ComponentError as error:
-        raise PluginError(f"{component}: {singular(kind)} breaks its contract: {error}") from error
-    return Plan((), component, component.full_name, target, {}, {})

@@ -14,8 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
-
+from antmmf.config.reader import write
 from antmmf.contracts import Figure, RunState
 from antmmf.errors import ConfigError, Problem
 from antmmf.plan import RunPlan
@@ -50,7 +49,7 @@ def write_start(folder: Path, plan: RunPlan, *, split_tables: Mapping[str, list[
     """Write the files that describe the run; returns name -> text of those that each checkpoint also carries."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {
-        "config.yml": yaml.safe_dump(plan.resolved, sort_keys=False, allow_unicode=True),
+        "config.yml": write(plan.resolved),
         "plugins.lock.json": _json(plugin_lock(plan)),
     }
     for name, text in files.items():

@@ -20,19 +20,20 @@ def json_schema(registry: Registry) -> dict[str, Any]:
         owner = schema
         for section in sections:
             owner = definitions[owner["properties"][section]["$ref"].rpartition("/")[2]]
-        definitions.setdefault(kind, _block(registry, kind))
+        required = [] if owner["properties"][name].get("default") else ["type"]
+        definitions.setdefault(kind, _block(registry, kind, required))
         owner["properties"][name] = _point_to(owner["properties"][name], f"#/$defs/{kind}")
     definitions.pop("Block", None)
     return schema
 
 
-def _block(registry: Registry, kind: str) -> dict[str, Any]:
+def _block(registry: Registry, kind: str, required: list[str]) -> dict[str, Any]:
     names = sorted({name for component in registry.components(kind) for name in (component.name, component.full_name)})
     name = {"anyOf": [{"enum": names}, {"type": "string"}]} if names else {"type": "string"}
     block = {
         "type": "object",
         "properties": {"type": name, "params": {"type": "object"}},
-        "required": ["type"],
+        "required": required,
         "additionalProperties": False,
     }
     return {"anyOf": [name, block], "description": f"one of the {kind.replace('_', ' ')}: antmmf list {kind}"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ from antmmf.errors import ConfigError, Problem
 
 Path_ = tuple["str | int", ...]
 
-_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)$")
-_FLOAT = re.compile(r"[-+]?([0-9][0-9_]*\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$")
+_INT = re.compile(r"[-+]?(0|[1-9][0-9_]*)", re.ASCII)
+_FLOAT = re.compile(r"[-+]?((0|[1-9][0-9_]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?", re.ASCII)
+_NO_NUMBERS = re.compile(r"[-+]?\.?(inf|nan)", re.IGNORECASE)
 _WORDS: dict[str, Any] = {"null": None, "none": None, "~": None, "": None, "true": True, "false": False}
-_VARIABLE = re.compile(r"\$\{(\w+)(?::([^}]*))?\}")
+_VARIABLE = re.compile(r"\$\$\{|\$\{(?:(\w+)(?::([^}]*))?\})?", re.ASCII)
+_RESOLVER: Any = yaml.resolver.Resolver()
 
 
 def dotted(path: Path_) -> str:
@@ -28,53 +30,109 @@ def dotted(path: Path_) -> str:
 
 @dataclass(frozen=True)
 class Document:
-    """A parsed file: its values, and the line of every path (a mapping's line is its first key's)."""
+    """A parsed file: its values, the line of every path (that of its key, or of the list's item), what is wrong."""
 
     values: Any
     lines: Mapping[Path_, int]
+    problems: tuple[Problem, ...]
 
 
 def scalar(text: str) -> Any:
-    """A plain word as a value: null/None, true/false (any case), integers, floats (``5e-5``, ``inf``), else a string."""
+    """A plain word as a value: null/None, true/false (any case), integers, floats (``5e-5``, ``inf``), else a string.
+
+    ``007`` is a word: a number would lose its zeros.
+    """
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
-    if _INT.match(text):
+    if _INT.fullmatch(text):
         return int(text.replace("_", ""))
-    if _FLOAT.match(text) or text.lower().lstrip("+-") in ("inf", ".inf", "nan", ".nan"):
-        return float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
-    return text
+    if _FLOAT.fullmatch(text):
+        return float(text.replace("_", ""))
+    return float(text.replace(".", "")) if _NO_NUMBERS.fullmatch(text) else text
+
+
+def expand(text: str, environment: Mapping[str, str], *, complain: Callable[[str], None]) -> str:
+    """``text`` with ``${NAME}`` and ``${NAME:default}`` replaced; ``$${`` stands for ``${``.
+
+    What cannot be replaced stays as it is, and ``complain`` is told why.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        if match.group() == "$${":
+            return "${"
+        if name is None:
+            complain("must be ${NAME} or ${NAME:default}; $${ stands for ${ itself")
+        elif name not in environment and default is None:
+            complain(f"environment variable {name} must be set, or write ${{{name}:default}}")
+        else:
+            return environment.get(name, default or "")
+        return match.group()
+
+    return _VARIABLE.sub(value, text)
 
 
 def parse(text: str, *, name: str, environment: Mapping[str, str] | None = None) -> Document:
-    """Parse YAML ``text`` from the file called ``name``; raises ``ConfigError`` with every problem found."""
+    """Parse YAML ``text`` from the file called ``name``; raises ``ConfigError`` when it is not YAML at all."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        began = error.context is not None and ("flow" in error.context or "quoted" in error.context)
+        mark = error.context_mark if began else error.problem_mark or error.context_mark
         where = f"{name}:{mark.line + 1}" if mark else name
-        raise ConfigError(Problem("", where, f"not valid YAML: {error.problem or error.context}")) from error
+        reason = ", ".join(filter(None, (error.context, error.problem)))
+        raise ConfigError(Problem("", where, f"not valid YAML: {reason}")) from error
     except yaml.YAMLError as error:
         raise ConfigError(Problem("", name, f"not valid YAML: {' '.join(str(error).split())}")) from error
     reader = _Reader(name, os.environ if environment is None else environment)
     values = reader.value(node, ()) if node is not None else {}
-    if reader.problems:
-        raise ConfigError(reader.problems)
-    return Document(values, reader.lines)
+    return Document(values, reader.lines, tuple(reader.problems))
 
 
-def read_file(path: Path) -> Document:
-    """Parse a YAML file whose top must be a mapping; raises ``ConfigError``."""
+def read_file(path: Path, *, name: str) -> Document:
+    """Parse a YAML file whose top must be a mapping; ``name`` is what messages call it. Raises ``ConfigError``."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise ConfigError(Problem("", str(path), f"cannot be read: {error.strerror}")) from error
+        raise ConfigError(Problem("", name, f"cannot be read: {error.strerror}")) from error
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(Problem("", f"{path}:{line}", "must be UTF-8 text")) from error
-    document = parse(text, name=str(path))
+        raise ConfigError(Problem("", f"{name}:{line}", "must be UTF-8 text")) from error
+    document = parse(text, name=name)
     if not isinstance(document.values, dict):
-        raise ConfigError(Problem("", f"{path}:1", f"must be a mapping of keys, is a {type(document.values).__name__}"))
+        raise ConfigError(Problem("", f"{name}:1", f"must be a mapping of keys, is a {type(document.values).__name__}"))
     return document
+
+
+def write(values: Any) -> str:
+    """``values`` as YAML that this module reads back to the same values, in the same order."""
+    return yaml.dump(_escaped(values), Dumper=_Writer, sort_keys=False, allow_unicode=True)
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _escaped(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escaped(child) for child in value]
+    return value.replace("${", "$${") if isinstance(value, str) else value
+
+
+class _Writer(yaml.SafeDumper):
+    """Quotes what PyYAML takes for a word and we do not, such as ``5e-5`` and ``none``; writes no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        node = super().represent_str(data)
+        if not data.isprintable():
+            node.style = '"'  # in the other styles PyYAML loses some kinds of line breaks
+        elif not isinstance(scalar(data), str):
+            node.style = "'"
+        return node
+
+
+_Writer.add_representer(str, _Writer.represent_str)
 
 
 class _Reader:
@@ -83,13 +141,16 @@ class _Reader:
     def __init__(self, name: str, environment: Mapping[str, str]) -> None:
         self.name = name
         self.environment = environment
-        self.lines: dict[Path_, int] = {}
+        self.lines: dict[Path_, int] = {(): 1}
         self.problems: list[Problem] = []
         self._open: set[int] = set()
 
     def value(self, node: yaml.Node, path: Path_) -> Any:
         line = node.start_mark.line + 1
         self.lines.setdefault(path, line)
+        if node.tag != _RESOLVER.resolve(type(node), node.value, (getattr(node, "style", None) is None, True)):
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            self._problem(path, line, f"tags are not allowed, is {tag}; write the plain value")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path, line)
         if id(node) in self._open:
@@ -114,31 +175,21 @@ class _Reader:
             elif key in seen:
                 self._problem((*path, key), line, f"is given twice; first in line {seen[key]}")
             else:
-                seen[key] = line
-                self.lines[(*path, key)] = line
-                result[key] = self.value(child, (*path, key))
+                seen[key], inner = line, (*path, key)
+                self.lines[inner] = line
+                result[key] = self.value(child, inner)
         return result
 
     def _pairs(self, node: yaml.MappingNode) -> Iterator[tuple[Any, yaml.Node]]:
         own = {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
         for key, child in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value == "<<" and isinstance(child, yaml.MappingNode):
+            if key.tag == "tag:yaml.org,2002:merge" and isinstance(child, yaml.MappingNode):
                 yield from ((k, c) for k, c in child.value if k.value not in own)  # the merge key of YAML 1.1
             else:
                 yield key, child
 
     def _scalar(self, node: yaml.ScalarNode, path: Path_, line: int) -> Any:
-        def expand(match: re.Match[str]) -> str:
-            name, default = match.group(1), match.group(2)
-            if name in self.environment:
-                return self.environment[name]
-            if default is None:
-                self._problem(path, line, f"environment variable {name} must be set, or write ${{{name}:default}}")
-            return default or ""
-
-        text = _VARIABLE.sub(expand, node.value)
-        if node.tag not in ("tag:yaml.org,2002:str", "!") and node.tag.startswith("!"):
-            self._problem(path, line, f"tags are not allowed, is {node.tag}")
+        text = expand(node.value, self.environment, complain=lambda message: self._problem(path, line, message))
         return text if node.style in ("'", '"', "|", ">") else scalar(text)
 
     def _problem(self, path: Path_, line: int, message: str) -> None:

@@ -23,7 +23,7 @@ class Section(BaseModel):
 class Block(Section):
     """A component: ``{type: name, params: {...}}``, or just its name."""
 
-    type: str = Field(min_length=1, description="name, or distribution:name")
+    type: str = Field(min_length=1, description="the component's name, or distribution:name")
     params: dict[str, Any] = Field(default_factory=dict, description="the component's constructor parameters")
 
     @model_validator(mode="before")
@@ -35,10 +35,10 @@ class Block(Section):
 class ModelAttributes(Section):
     """The encoders; a task takes the ones it uses, and every task calls them the same."""
 
-    vision_encoder: Block | None = Field(None, description="turns frames into tokens")
-    text_encoder: Block | None = Field(None, description="turns texts into tokens")
+    vision_encoder: Block | None = Field(default=None, description="turns frames into tokens")
+    text_encoder: Block | None = Field(default=None, description="turns texts into tokens")
     fusion_encoder: Block | None = Field(
-        None, description="a separate cross encoder; without it the text encoder fuses"
+        default=None, description="a separate cross encoder; without it the text encoder fuses"
     )
 
 
@@ -53,15 +53,15 @@ class DatasetAttributes(Section):
 class InputAttributes(Section):
     """From a file to frames."""
 
-    reader: Block = Field(Block(type="antmmf-vision:auto"), description="decodes the picked frames")
-    sampler: Block = Field(Block(type="antmmf-vision:segments"), description="picks the frames")
-    train_transform: Block | None = Field(None, description="augments training clips")
-    eval_transform: Block | None = Field(None, description="fits evaluation clips to the model")
+    reader: Block = Field(default=Block(type="antmmf-vision:auto"), description="decodes the picked frames")
+    sampler: Block = Field(default=Block(type="antmmf-vision:segments"), description="picks the frames")
+    train_transform: Block | None = Field(default=None, description="augments training clips")
+    eval_transform: Block | None = Field(default=None, description="fits evaluation clips to the model")
     on_bad_sample: Literal["fail", "skip", "substitute"] = Field(
-        "skip", description="what a clip that does not decode does"
+        default="skip", description="what a clip that does not decode does"
     )
     max_bad_rate: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.05, description="more bad samples than this share stop the run"
+        default=0.05, description="more bad samples than this share stop the run"
     )
 
 
@@ -75,36 +75,51 @@ class TrainingParameters(Section):
     """How long, how large, where to, and on what."""
 
     run_type: Literal["train", "val", "train+val"] = Field(
-        "train+val", description="train; val evaluates val and test; train+val evaluates the best checkpoint at the end"
+        default="train+val",
+        description="train; val evaluates val and test; train+val evaluates the best checkpoint at the end",
     )
-    batch_size: Positive = Field(32, description="samples of one optimizer step, over all accumulation steps")
-    test_batch_size: Positive | None = Field(None, description="samples of an evaluation batch; none: batch_size")
-    gradient_accumulation_steps: Positive = Field(1, description="micro-batches of one optimizer step")
-    max_iterations: Positive | None = Field(None, description="optimizer steps; none: max_epochs decides")
-    max_epochs: Positive | None = Field(None, description="passes over the training data; the smaller limit holds")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps, ...")
-    enable_amp: bool = Field(False, description="bfloat16 autocast")
-    seed: NotNegative = Field(0, description="every random draw is a function of it")
-    num_workers: NotNegative = Field(0, description="loader processes; the result does not depend on it")
-    num_threads: NotNegative = Field(0, description="threads of torch on the CPU; 0: torch decides")
-    worker_start_method: Literal["forkserver", "spawn"] = Field("forkserver", description="how loader processes start")
-    log_interval: Positive = Field(20, description="steps between two reports")
+    batch_size: Positive = Field(default=32, description="samples of one optimizer step, over all accumulation steps")
+    test_batch_size: Positive | None = Field(
+        default=None, description="samples of an evaluation batch; none: batch_size"
+    )
+    gradient_accumulation_steps: Positive = Field(default=1, description="micro-batches of one optimizer step")
+    max_iterations: Positive | None = Field(default=None, description="optimizer steps; none: max_epochs decides")
+    max_epochs: Positive | None = Field(
+        default=None, description="passes over the training data; the smaller limit holds"
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps, ...")
+    enable_amp: bool = Field(default=False, description="bfloat16 autocast")
+    seed: NotNegative = Field(default=0, description="every random draw is a function of it")
+    num_workers: NotNegative = Field(default=0, description="loader processes; the result does not depend on it")
+    num_threads: NotNegative = Field(default=0, description="threads of torch on the CPU; 0: torch decides")
+    worker_start_method: Literal["forkserver", "spawn"] = Field(
+        default="forkserver", description="how loader processes start"
+    )
+    log_interval: Positive = Field(default=20, description="steps between two reports")
     evaluation_interval: Positive | None = Field(
-        None, description="steps between two evaluations of val; none: at the end"
+        default=None, description="steps between two evaluations of val; none: at the end"
     )
-    snapshot_interval: Positive | None = Field(None, description="steps between two checkpoints; none: at the end")
-    max_ckpt_num: Positive | None = Field(3, description="newest checkpoints kept beside the best; none: all")
-    monitored_metric: str | None = Field(None, description="chooses the best checkpoint; a figure of val, without val/")
-    metric_minimize: bool = Field(False, description="whether a smaller monitored_metric is better")
-    patience: Positive | None = Field(None, description="steps without a better value before training ends")
-    max_grad_l2_norm: Annotated[float, Field(gt=0)] | None = Field(None, description="clips the gradient's global norm")
-    lr_scheduler: Block = Field(Block(type="antmmf-core:constant"), description="factor on the learning rate over the steps")
-    save_dir: str | None = Field(None, description="run folder; none: save/<recipe>/<time>")
+    snapshot_interval: Positive | None = Field(
+        default=None, description="steps between two checkpoints; none: at the end"
+    )
+    max_ckpt_num: Positive | None = Field(default=3, description="newest checkpoints kept beside the best; none: all")
+    monitored_metric: str | None = Field(
+        default=None, description="chooses the best checkpoint; a figure of val, without val/"
+    )
+    metric_minimize: bool = Field(default=False, description="whether a smaller monitored_metric is better")
+    patience: Positive | None = Field(default=None, description="steps without a better value before training ends")
+    max_grad_l2_norm: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="clips the gradient's global norm"
+    )
+    lr_scheduler: Block = Field(
+        default=Block(type="antmmf-core:constant"), description="factor on the learning rate over the steps"
+    )
+    save_dir: str | None = Field(default=None, description="run folder; none: save/<recipe>/<time>")
     resume: Literal["auto"] | bool = Field(
-        False, description="auto: go on from the newest whole checkpoint in save_dir"
+        default=False, description="auto: go on from the newest whole checkpoint in save_dir"
     )
-    resume_file: str | None = Field(None, description="a checkpoint or run folder to start from")
-    restart: bool = Field(False, description="take only the weights of resume_file and count from 0")
+    resume_file: str | None = Field(default=None, description="a checkpoint or run folder to start from")
+    restart: bool = Field(default=False, description="take only the weights of resume_file and count from 0")
 
 
 class RunConfig(Section):
@@ -114,9 +129,11 @@ class RunConfig(Section):
     task_attributes: Block = Field(description="what is trained: retrieval, vqa, ...")
     dataset_attributes: DatasetAttributes = Field(default_factory=DatasetAttributes)
     input_attributes: InputAttributes = Field(default_factory=InputAttributes)
-    optimizer_attributes: Block = Field(Block(type="antmmf-core:AdamW"))
+    optimizer_attributes: Block = Field(default=Block(type="antmmf-core:AdamW"))
     metrics: list[Block] = Field(default_factory=list, description="what is measured on val and test")
-    callbacks: list[Block] = Field(default_factory=lambda: [Block(type="antmmf-core:console"), Block(type="antmmf-core:jsonl")])
+    callbacks: list[Block] = Field(
+        default_factory=lambda: [Block(type="antmmf-core:console"), Block(type="antmmf-core:jsonl")]
+    )
     plugins: PluginSettings = Field(default_factory=PluginSettings)
     training_parameters: TrainingParameters = Field(default_factory=TrainingParameters)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import torch
 from antmmf.contracts import Assets, Encoded
+from antmmf.errors import ComponentError
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -39,6 +40,8 @@ class SmallText(nn.Module):
         video_dim: Positive | None = None,
         assets: Assets,
     ) -> None:
+        if dim % heads:
+            raise ComponentError(f"heads must divide dim {dim}, is {heads}")
         super().__init__()
         self.dim = dim
         pieces = assets.get("vocabulary", lambda texts: train_pieces(texts, vocab_size=vocab_size, lowercase=lowercase))
