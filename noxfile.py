@@ -24,6 +24,7 @@ DISTRIBUTIONS = {
     "antmmf-text": "antmmf_text",
     "antmmf-tasks": "antmmf_tasks",
 }
+TEST_TOOLS = ("pytest", "hypothesis", "jsonschema")
 EXAMPLE = "plugins/antmmf-example"
 SOURCES = [f"{folder}/src" for folder in DISTRIBUTIONS]
 PARTS = ["tests/core", "tests/vision", "tests/text", "tests/tasks"]
@@ -32,7 +33,7 @@ PARTS = ["tests/core", "tests/vision", "tests/text", "tests/tasks"]
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, all or those named after --."""
-    _install_packages(session, "pytest", "hypothesis")
+    _install_packages(session, *TEST_TOOLS)
     session.run("pytest", *session.posargs)
 
 
@@ -83,7 +84,7 @@ def minimums(session: nox.Session) -> None:
     with_torch = session.posargs[:1] == ["torch"]
     lowest = Path(session.create_tmp()) / "minimums.txt"
     lowest.write_text("".join(f"{line}\n" for line in _minimums(with_torch=with_torch)), encoding="utf-8")
-    _install(session, "hatchling", "editables", "pytest", "hypothesis")
+    _install(session, "hatchling", "editables", *TEST_TOOLS)
     editable = [argument for name in DISTRIBUTIONS for argument in ("-e", f"./{name}")]
     session.install("--no-compile", "--no-build-isolation", "-c", str(lowest), *editable)
     session.run("pip", "list", "--format=freeze")
@@ -109,7 +110,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def soak(session: nox.Session) -> None:
     """Run what is too long for the suite and write docs/soak.json with commit and counts."""
-    _install_packages(session, "pytest", "hypothesis")
+    _install_packages(session, *TEST_TOOLS)
     report = Path(session.create_tmp()) / "soak.xml"
     session.run("pytest", "-m", "soak", f"--junitxml={report}", *session.posargs, success_codes=[0, 1, 5])
     summary = _soak_summary(report)
@@ -124,7 +125,7 @@ def soak(session: nox.Session) -> None:
 @nox.session(venv_params=["--system-site-packages"])
 def gpu(session: nox.Session) -> None:
     """Run the tests that need an accelerator, with the torch that this machine already has."""
-    session.install("hatchling", "editables", "pytest", "hypothesis")
+    session.install("hatchling", "editables", *TEST_TOOLS)
     session.install("--no-build-isolation", *(argument for name in DISTRIBUTIONS for argument in ("-e", f"./{name}")))
     session.run("python", "-m", "pytest", "-m", "gpu", *session.posargs)
 

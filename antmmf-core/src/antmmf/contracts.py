@@ -107,14 +107,14 @@ class FrameReader(Protocol):
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Chooses frames: times (T,) in seconds -> indices (C, F). A pure function of times and ``rng`` (None: evaluation)."""
+    """Chooses frames: times (T,) in seconds -> indices (C, F); a pure function, ``rng`` is None in evaluation."""
 
     def __call__(self, times: np.ndarray, rng: np.random.Generator | None) -> np.ndarray: ...
 
 
 @runtime_checkable
 class Transform(Protocol):
-    """Changes pixels, alike in all frames of a clip: (T, 3, H, W) uint8 -> (T, 3, h, w) uint8; ``rng`` None: evaluation."""
+    """Changes pixels, alike in all frames: (T, 3, H, W) uint8 -> (T, 3, h, w) uint8; ``rng`` is None in evaluation."""
 
     def __call__(self, frames: Tensor, rng: np.random.Generator | None) -> Tensor: ...
 
@@ -139,7 +139,7 @@ class Encoded:
 
 @runtime_checkable
 class VisionEncoder(Protocol):
-    """Turns ``frames`` (B, C, F, 3, H, W) uint8 with real ``sizes`` (B, 2) into ``Encoded``; normalises on the device."""
+    """Encodes ``frames`` (B, C, F, 3, H, W) uint8 whose real ``sizes`` are (B, 2); normalises on the device."""
 
     dim: int
     image_size: int | None
@@ -203,7 +203,7 @@ class Term:
 
 
 class ContrastiveLoss(Protocol):
-    """Pulls a video to its texts; ``video`` (B, D) and ``text`` (N, D) of unit length, ``owner`` (N,), -1 for nobody's."""
+    """Pulls a video to its texts; ``video`` (B, D), ``text`` (N, D) of unit length, ``owner`` (N,), -1: nobody's."""
 
     def __call__(self, video: Tensor, text: Tensor, owner: Tensor) -> Term: ...
 
@@ -236,7 +236,7 @@ class Figure:
 
 
 class Optimizer(Protocol):
-    """Builds a torch optimizer for parameter groups; a typed wrapper, since torch's signatures cannot be read as a schema."""
+    """Builds a torch optimizer for parameter groups; torch's own signatures cannot be read as a schema."""
 
     def __call__(self, groups: list[dict[str, Any]]) -> Any: ...
 

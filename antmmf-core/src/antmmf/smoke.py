@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import islice
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 

@@ -56,9 +56,7 @@ def test_the_console_shows_an_evaluation_on_the_way_as_one_line(
     assert "val after step 20: val t2v R@1 25.00 [20.50, 30.25], n = 1,000" in capsys.readouterr().out
 
 
-def test_the_console_shows_the_figures_of_the_end_as_a_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_console_shows_the_figures_of_the_end_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     figures = {"test/t2v/R1": Figure(25.0, 20.5, 30.25, 1000)}
     Console().antmmf_eval_end(state=RunState(step=20), split="test", figures=figures)
     row = next(line for line in capsys.readouterr().out.splitlines() if "R@1" in line)
