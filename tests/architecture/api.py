@@ -44,12 +44,13 @@ def public_api() -> dict[str, str]:
     loader = griffe.GriffeLoader(search_paths=[str(folder.parent) for folder in SOURCES.values()])
     for folder in SOURCES.values():
         loader.load(folder.name)
+    loader.resolve_aliases(external=False)
     found: dict[str, str] = {}
     for name in sorted({*_exported(), *(value.replace(":", ".") for _, _, _, value in entry_points())}):
-        found.update(describe(loader.modules_collection[name]))
+        thing = loader.modules_collection[name]
+        found.update(describe(thing.final_target if thing.is_alias else thing))
     for module in WHOLE_MODULES:
-        if module in loader.modules_collection:
-            found.update(describe(loader.modules_collection[module]))
+        found.update(describe(loader.modules_collection[module]))
     return found
 
 
@@ -71,7 +72,7 @@ def describe(thing: griffe.Object | griffe.Alias) -> Iterator[tuple[str, str]]:
         return
     if thing.is_function:
         yield thing.path, f"({', '.join(_parameter(p) for p in thing.parameters)}) -> {thing.returns}"
-    elif thing.is_attribute:
+    elif thing.is_attribute and (thing.annotation or "instance-attribute" not in thing.labels):
         yield thing.path, f"{thing.annotation} = {thing.value}"
     elif thing.is_class:
         yield thing.path, f"class({', '.join(str(base) for base in thing.bases)})"

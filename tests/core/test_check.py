@@ -197,6 +197,17 @@ def test_files_that_are_missing_are_all_named_unless_they_do_not_matter() -> Non
     assert check_run(planned(*arguments), files=False)
 
 
+def test_a_save_dir_must_be_free_unless_the_run_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "save").mkdir()
+    argument = "training_parameters.save_dir=save"
+    assert check_run(planned(argument))
+    (tmp_path / "save" / "file").touch()
+    (found,) = complaints(argument)
+    assert "training_parameters.save_dir: save is not empty; set training_parameters.resume auto to go on" in found
+    assert check_run(planned(argument), files=False)
+    assert check_run(planned(argument, "training_parameters.resume=auto"))
+
+
 def test_training_data_need_not_be_there_for_an_evaluation(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").touch()
     arguments = [

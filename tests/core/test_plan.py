@@ -213,6 +213,28 @@ def test_a_plugins_defaults_do_not_change_what_is_written(tmp_path: Path) -> Non
     assert rows["training_parameters.seed"]["where"] == "default of plugin acme:hooks"
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("import pathlib; return {'training_parameters.save_dir': pathlib.Path('x')}", "plain values, training_"),
+        ("config['training_parameters']['batch_size'] = 1", ""),
+        ("return {'task_attributes.type': 'other', 'training_parameters.max_iterations.x': 1}", ""),
+    ],
+)
+def test_a_plugin_can_neither_give_what_is_not_plain_nor_change_what_is_written(
+    body: str, message: str, tmp_path: Path
+) -> None:
+    source = f"from antmmf import hookimpl\n@hookimpl\ndef antmmf_config_defaults(config):\n    {body}\n"
+    points = {"antmmf.plugins": {"hooks": "acme_hooks"}}
+    with on_path(fake_distribution(tmp_path, name="acme", entry_points=points, modules={"acme_hooks": source})):
+        if message:
+            with pytest.raises(PluginError, match=message):
+                planned(SMALL, registry=Registry())
+            return
+        plan = planned(SMALL, registry=Registry())
+    assert plan.resolved == planned(SMALL).resolved
+
+
 def test_a_required_plugin_that_is_missing_does_not_hide_the_rest() -> None:
     found = complaints(SMALL + "plugins:\n  required: [antmmf-nowhere]\nmetrics: [recal]\n")
     assert [line.split(": ")[:2] for line in found] == [

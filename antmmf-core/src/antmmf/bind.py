@@ -11,7 +11,8 @@ import json
 import types
 import typing
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,8 +66,14 @@ class Plan:
         """Call the constructor; its own failures keep their traceback, errors raised on purpose get the config path."""
         nested = {name: child.build() for name, child in self.children.items()}
         wanted = {name: value for name, value in provided.items() if name in self.takes}
-        try:
+        with self.blamed():
             return self.target(**self.params, **nested, **wanted)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Say where the component stands in the config, of errors raised on purpose."""
+        try:
+            yield
         except AntmmfError as error:
             problem = Problem(dotted(self.path), self.where, str(error))
             raise (ConfigError(problem) if isinstance(error, ConfigError) else type(error)(str(problem))) from error

@@ -23,6 +23,7 @@ from antmmf.contracts import Encoded
 from antmmf.device import choose_device
 from antmmf.errors import AntmmfError, ComponentError, ConfigError, Problem
 from antmmf.plan import ENCODERS, RunPlan
+from antmmf.run_folder import choose_folder
 from antmmf.task import Task
 
 T = TypeVar("T")
@@ -93,13 +94,17 @@ class _Checker:
             self.problem(("training_parameters", "monitored_metric"), message)
 
     def check_files(self) -> None:
-        """The files of the data sets and the checkpoint to start from must be there."""
+        """The files of the data sets and the checkpoint to start from must be there, and ``save_dir`` must be free."""
         train = self.plan.config.training_parameters
         if train.resume_file:
             try:
                 find_checkpoint(Path(train.resume_file).expanduser(), prefer="latest")
             except AntmmfError as error:
                 self.problem(("training_parameters", "resume_file"), str(error))
+        try:
+            choose_folder(self.plan)
+        except ConfigError as error:
+            self.problems += error.problems
         for part in (self.plan.datasets[split] for split in self._splits):
             self.attempt(part, lambda part=part: _check_sources(part.build()))  # type: ignore[misc]
 

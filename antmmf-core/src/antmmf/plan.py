@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import typing
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from antmmf.config.faults import Fault, faults
 from antmmf.config.layers import Layers, load
 from antmmf.config.overrides import apply_arguments
 from antmmf.config.reader import Path_, dotted
-from antmmf.config.schema import BLOCKS, Block, RunConfig, Section, known_keys
+from antmmf.config.schema import BLOCKS, Block, RunConfig, known_keys, section_of
 from antmmf.errors import ConfigError, PluginError, Problem, did_you_mean
 from antmmf.plugins import Broken, apply_defaults, load_plugins
 from antmmf.recipes import find_config
@@ -128,9 +127,20 @@ def _load_plugins(layers: Layers, registry: Registry) -> tuple[pluggy.PluginMana
             raise
         layers.problems.append(Problem(key, layers.where(path), reason))
         hooks, broken = load_plugins(registry)
-    for plugin, key, value in apply_defaults(hooks, layers.tree):
+    for plugin, key, value in apply_defaults(hooks, deepcopy(layers.tree)):
+        if not _is_plain(value):
+            raise PluginError(f"{plugin}: antmmf_config_defaults must give plain values, {key} is {value!r}")
         layers.fill(tuple(key.split(".")), value, f"default of plugin {plugin}")
     return hooks, broken
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value could have come from YAML."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _is_plain(child) for key, child in value.items())
+    if isinstance(value, list):
+        return all(_is_plain(child) for child in value)
+    return value is None or isinstance(value, (str, int, float))
 
 
 def _fill_types(layers: Layers) -> None:
@@ -191,11 +201,7 @@ def _model_at(path: Path_) -> type[BaseModel]:
     model: type[BaseModel] = RunConfig
     for part in path:
         if isinstance(part, str):
-            annotation = model.model_fields[part].annotation
-            choices = (annotation, *typing.get_args(annotation))
-            model = next(
-                (choice for choice in choices if isinstance(choice, type) and issubclass(choice, Section)), Block
-            )
+            model = section_of(model.model_fields[part].annotation) or Block
     return model
 
 

@@ -194,15 +194,16 @@ def _open_indexes(plan: RunPlan) -> tuple[dict[str, Index], dict[str, list[tuple
         dataset_plan = plan.datasets[split]
         dataset = dataset_plan.build()
         version = dataset_plan.component.version if dataset_plan.component else ""
-        indexes[split] = open_index(
-            dataset,
-            name=dataset_plan.full_name,
-            version=version,
-            parameters=dict(dataset_plan.saved),
-            folder=cache_folder() / "index",
-        )
-        if hasattr(dataset, "split_table"):
-            tables[split] = dataset.split_table()
+        with dataset_plan.blamed():
+            indexes[split] = open_index(
+                dataset,
+                name=dataset_plan.full_name,
+                version=version,
+                parameters=dict(dataset_plan.saved),
+                folder=cache_folder() / "index",
+            )
+            if hasattr(dataset, "split_table"):
+                tables[split] = dataset.split_table()
     return indexes, tables
 
 

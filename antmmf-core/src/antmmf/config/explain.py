@@ -25,7 +25,9 @@ def _leaves(value: Any, path: Path_, owner: str) -> Iterator[tuple[Path_, Any, s
     """(path, value, " of component") of everything that is no block and no section."""
     if isinstance(value, dict) and value:
         for key, child in value.items():
-            yield from _leaves(child, (*path, key), f" of {value['type']}" if key == "params" else owner)
+            yield from _leaves(
+                child, (*path, key), f" of {value['type']}" if key == "params" and "type" in value else owner
+            )
     elif isinstance(value, list) and value and isinstance(value[0], dict):
         for index, child in enumerate(value):
             yield from _leaves(child, (*path, index), owner)

@@ -5,6 +5,7 @@ What stands in ``params`` is checked against the component's constructor (``antm
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -158,10 +159,18 @@ BLOCKS: dict[str, str] = {
 """Dotted key of every block (or list of blocks) and the kind of component it names."""
 
 
+def section_of(annotation: Any) -> type[Section] | None:
+    """The section or block that a field holds: as it is, or none, or in a list."""
+    for choice in (annotation, *typing.get_args(annotation)):
+        if isinstance(choice, type) and typing.get_origin(choice) is None and issubclass(choice, Section):
+            return choice
+    return None
+
+
 def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
     """Every dotted key of the schema, without what stands in ``params``."""
     for name, info in model.model_fields.items():
         yield prefix + name
-        inner = info.annotation
-        if isinstance(inner, type) and issubclass(inner, Section) and not issubclass(inner, Block):
+        inner = section_of(info.annotation)
+        if inner is not None and inner is not Block:
             yield from known_keys(inner, f"{prefix}{name}.")
