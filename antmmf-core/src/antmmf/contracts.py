@@ -216,7 +216,10 @@ class Collator(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """Reads the rows of a whole split and returns named figures; each sample counts once."""
+    """Reads the rows of a whole split and returns named figures; each sample counts once.
+
+    Optional: ``names() -> list[str]``, the figures it can return, so that ``antmmf check`` knows ``monitored_metric``.
+    """
 
     def update(self, rows: Mapping[str, Tensor]) -> None: ...
 
