@@ -70,7 +70,7 @@ def layers(session: nox.Session) -> None:
 @nox.session
 def isolated(session: nox.Session) -> None:
     """Build wheels; install and use them in a fresh environment, as a user would."""
-    wheels = Path(session.create_tmp()) / "wheels"
+    wheels = _folder(session) / "wheels"
     for old in wheels.glob("*.whl"):
         old.unlink()
     folders = [f"./{name}" for name in (*DISTRIBUTIONS, EXAMPLE)]
@@ -82,7 +82,7 @@ def isolated(session: nox.Session) -> None:
 def minimums(session: nox.Session) -> None:
     """Run the parts' tests with the lowest versions that the packages allow; with -- torch, torch's too."""
     with_torch = session.posargs[:1] == ["torch"]
-    lowest = Path(session.create_tmp()) / "minimums.txt"
+    lowest = _folder(session) / "minimums.txt"
     lowest.write_text("".join(f"{line}\n" for line in _minimums(with_torch=with_torch)), encoding="utf-8")
     _install(session, "hatchling", "editables", *TEST_TOOLS)
     editable = [argument for name in DISTRIBUTIONS for argument in ("-e", f"./{name}")]
@@ -111,7 +111,7 @@ def bench(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Run what is too long for the suite and write docs/soak.json with commit and counts."""
     _install_packages(session, *TEST_TOOLS)
-    report = Path(session.create_tmp()) / "soak.xml"
+    report = _folder(session) / "soak.xml"
     session.run("pytest", "-m", "soak", f"--junitxml={report}", *session.posargs, success_codes=[0, 1, 5])
     summary = _soak_summary(report)
     if not summary["tests"]:
@@ -140,6 +140,13 @@ def _install_packages(session: nox.Session, *tools: str) -> None:
     _install(session, "hatchling", "editables", *tools)
     editable = [argument for name in DISTRIBUTIONS for argument in ("-e", f"./{name}{_extras(name)}")]
     _install(session, "--no-build-isolation", *editable)
+
+
+def _folder(session: nox.Session) -> Path:
+    """A folder for the session's files; ``session.create_tmp`` would also move the tests' temporary files there."""
+    folder = Path(session.virtualenv.location) / "files"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _extras(name: str) -> str:
