@@ -205,6 +205,9 @@ def test_a_save_dir_must_be_free_unless_the_run_goes_on(tmp_path: Path) -> None:
     (found,) = complaints(argument)
     assert "training_parameters.save_dir: save is not empty; set training_parameters.resume auto to go on" in found
     assert check_run(planned(argument), files=False)
+    (found,) = complaints(argument, "training_parameters.resume=auto")
+    assert "save is not empty and is no run folder; choose another one" in found
+    (tmp_path / "save" / "provenance.json").touch()
     assert check_run(planned(argument, "training_parameters.resume=auto"))
 
 

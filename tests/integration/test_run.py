@@ -111,6 +111,27 @@ def test_a_folder_that_is_not_empty_is_refused_and_left_alone(whole: Path) -> No
     assert sorted((path, path.stat().st_mtime_ns) for path in whole.rglob("*")) == before
 
 
+def test_a_run_that_is_refused_changes_no_file(whole: Path) -> None:
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    more = ("training_parameters.resume=auto", "model_attributes.vision_encoder.params.max_frames=8")
+    with pytest.raises(CheckpointError, match="does not fit this run"):
+        assemble(_plan(whole, *more, "model_attributes.vision_encoder.params.depth=2"))
+    assert {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()} == before
+
+
+def test_what_was_changed_since_the_checkpoint_is_said(whole: Path, tmp_path: Path) -> None:
+    more = (f"training_parameters.resume_file={whole}", "training_parameters.seed=7")
+    run = assemble(_plan(tmp_path / "on", *more))
+    assert "changed since that checkpoint: training_parameters.seed was 0, is 7" in run.info.notes
+    assert sum("changed since" in note for note in run.info.notes) == 1
+    assert (run.state.step, run.state.best_step) == (6, None)  # the best one lies in the other folder
+
+
+def test_a_metric_that_is_not_measured_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"monitored_metric: must be measured by metrics, is 't2v/R2'"):
+        assemble(_plan(tmp_path / "run", "training_parameters.monitored_metric=t2v/R2"))
+
+
 def test_run_type_val_evaluates_the_best_weights_of_a_run(whole: Path, tmp_path: Path) -> None:
     weights = f"training_parameters.resume_file={whole}"
     execute(tmp_path / "val", "training_parameters.run_type=val", weights)

@@ -22,6 +22,7 @@ from antmmf.config.reader import Path_, dotted
 from antmmf.contracts import Encoded
 from antmmf.device import choose_device
 from antmmf.errors import AntmmfError, ComponentError, ConfigError, Problem
+from antmmf.evaluate import monitored_fault
 from antmmf.plan import ENCODERS, RunPlan
 from antmmf.run_folder import choose_folder
 from antmmf.task import Task
@@ -86,12 +87,9 @@ class _Checker:
             self.attempt(part, part.build)
         metrics: list[Any] = [self.attempt(part, part.build) for part in plan.metrics]
         wanted = plan.config.training_parameters.monitored_metric
-        if wanted is None or not all(hasattr(metric, "names") for metric in metrics):
-            return  # a metric need not say beforehand what it measures
-        names = [name for metric in metrics for name in metric.names()]
-        if wanted.removeprefix("val/") not in names:
-            message = f"must be measured by metrics, is {wanted!r}; they measure: {', '.join(names)}"
-            self.problem(("training_parameters", "monitored_metric"), message)
+        fault = monitored_fault(wanted, metrics)
+        if fault:
+            self.problem(("training_parameters", "monitored_metric"), fault)
 
     def check_files(self) -> None:
         """The files of the data sets and the checkpoint to start from must be there, and ``save_dir`` must be free."""

@@ -79,9 +79,9 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
-        self._point("latest", path)
         if best:
-            self._point("best", path)
+            self._point("best", path)  # first: the state that latest points at names it
+        self._point("latest", path)
         self._prune()
         self._remove_remains()
         return path

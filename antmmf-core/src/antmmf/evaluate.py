@@ -32,6 +32,16 @@ def evaluate(
     return _measure(metrics, {name: _on_cpu(tensor, name) for name, tensor in whole.items()})
 
 
+def monitored_fault(wanted: str | None, metrics: Sequence[Metric]) -> str | None:
+    """What is wrong with a monitored metric that no metric measures; a metric need not say beforehand what it does."""
+    if wanted is None or not all(hasattr(metric, "names") for metric in metrics):
+        return None
+    names = [name for metric in metrics for name in getattr(metric, "names")()]  # noqa: B009 - names is optional
+    if wanted.removeprefix("val/") in names:
+        return None
+    return f"must be measured by metrics, is {wanted!r}; they measure: {', '.join(names)}"
+
+
 def autocast(device: torch.device | str, amp: torch.dtype | None) -> AbstractContextManager[object]:
     """Autocast to ``amp``, or nothing."""
     return nullcontext() if amp is None else torch.autocast(torch.device(device).type, dtype=amp)

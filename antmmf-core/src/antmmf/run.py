@@ -15,6 +15,7 @@ import torch
 
 from antmmf.assets import RunAssets
 from antmmf.checkpoint import Checkpoint, Checkpoints, find_checkpoint, load_checkpoint, take_weights
+from antmmf.config.reader import parse
 from antmmf.contracts import Figure, Metric, RunInfo, RunState
 from antmmf.data.index import Index, open_index
 from antmmf.data.loader import Loader
@@ -22,12 +23,12 @@ from antmmf.data.media import SampleReader
 from antmmf.data.quarantine import Quarantine
 from antmmf.device import choose_device
 from antmmf.errors import ConfigError, Problem
-from antmmf.evaluate import evaluate
+from antmmf.evaluate import evaluate, monitored_fault
 from antmmf.optim import build_optimizer
 from antmmf.plan import ENCODERS, RunPlan
 from antmmf.plugins import register
 from antmmf.registry import prepare_process
-from antmmf.run_folder import choose_folder, write_results, write_start
+from antmmf.run_folder import carried_files, choose_folder, flat, source_hash, write_results, write_start
 from antmmf.task import Task
 from antmmf.trainer import Trainer, TrainSettings
 
@@ -126,7 +127,7 @@ def assemble(plan: RunPlan, *, folder: Path | None = None, limit_steps: int | No
     indexes, tables = _open_indexes(plan)
     assets = RunAssets(origin.checkpoint.assets if origin.checkpoint else None, texts=_training_texts(plan, indexes))
     task = build_task(plan, assets).to(device)
-    files = write_start(folder, plan, split_tables=tables)
+    files = carried_files(plan)
     quarantine = Quarantine(
         folder / "quarantine.rank0.jsonl",
         policy=plan.config.input_attributes.on_bad_sample,
@@ -135,7 +136,11 @@ def assemble(plan: RunPlan, *, folder: Path | None = None, limit_steps: int | No
     loaders = {split: _loader(plan, split, index, task, quarantine, device) for split, index in indexes.items()}
     amp = torch.bfloat16 if train.enable_amp else None
     metrics: list[Metric] = [metric.build() for metric in plan.metrics]
-    state, notes = RunState(), [origin.note]
+    fault = monitored_fault(train.monitored_metric, metrics)
+    if fault:
+        path = ("training_parameters", "monitored_metric")
+        raise ConfigError(Problem(".".join(path), plan.layers.where(path), fault))
+    state, notes = RunState(), [origin.note, *_changes(plan, origin)]
     if origin.checkpoint and not origin.exact:
         notes.append(str(take_weights(task, origin.checkpoint.model, source=str(origin.checkpoint.path))))
     steps_per_epoch = loaders["train"].steps_per_epoch if "train" in loaders else 0
@@ -155,8 +160,11 @@ def assemble(plan: RunPlan, *, folder: Path | None = None, limit_steps: int | No
         run.trainer = _trainer(run, files, assets, _register_callbacks(plan), max_steps)
         if origin.checkpoint and origin.exact:
             run.state = run.trainer.restore(origin.checkpoint)
+            if origin.checkpoint.path.parent.resolve() != checkpoints.folder.resolve():
+                run.state.best_value = run.state.best_step = None  # that checkpoint is not in this run's folder
     else:
         _register_callbacks(plan)
+    write_start(folder, plan, files, split_tables=tables)
     return run
 
 
@@ -185,6 +193,17 @@ def _origin(plan: RunPlan, checkpoints: Checkpoints) -> Origin:
     return Origin(checkpoint, True, f"going on from {path}, counting from {checkpoint.state.step}")
 
 
+def _changes(plan: RunPlan, origin: Origin) -> Iterator[str]:
+    """What a run that goes on is told differently from the run that stopped."""
+    text = origin.checkpoint.files.get("config.yml") if origin.checkpoint and origin.exact else None
+    before = flat(parse(text, name="config.yml").values) if text else {}
+    after = flat(plan.resolved) if text else {}
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if old != new and key.rpartition(".")[2] not in ("resume", "resume_file", "save_dir"):
+            yield f"changed since that checkpoint: {key} was {old!r}, is {new!r}"
+
+
 def _open_indexes(plan: RunPlan) -> tuple[dict[str, Index], dict[str, list[tuple[str, ...]]]]:
     """The index of each split that the run reads; data sets that split by themselves also give their table."""
     wanted = ["val", "test"] if plan.config.training_parameters.run_type == "val" else ["train", "val", "test"]
@@ -193,7 +212,8 @@ def _open_indexes(plan: RunPlan) -> tuple[dict[str, Index], dict[str, list[tuple
     for split in (split for split in wanted if split in plan.datasets):
         dataset_plan = plan.datasets[split]
         dataset = dataset_plan.build()
-        version = dataset_plan.component.version if dataset_plan.component else ""
+        component = dataset_plan.component
+        version = f"{component.version} {source_hash(component)}" if component else ""
         with dataset_plan.blamed():
             indexes[split] = open_index(
                 dataset,

@@ -37,6 +37,8 @@ def choose_folder(plan: RunPlan) -> Path:
     if folder.is_dir() and any(folder.iterdir()) and train.resume != "auto" and train.resume is not True:
         message = f"{folder} is not empty; set training_parameters.resume auto to go on, or choose another folder"
         raise ConfigError(_problem(plan, message))
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "provenance.json").is_file():
+        raise ConfigError(_problem(plan, f"{folder} is not empty and is no run folder; choose another one"))
     return folder
 
 
@@ -45,13 +47,16 @@ def _problem(plan: RunPlan, message: str) -> Problem:
     return Problem(".".join(path), plan.layers.where(path), message)
 
 
-def write_start(folder: Path, plan: RunPlan, *, split_tables: Mapping[str, list[tuple[str, ...]]]) -> dict[str, str]:
-    """Write the files that describe the run; returns name -> text of those that each checkpoint also carries."""
+def carried_files(plan: RunPlan) -> dict[str, str]:
+    """Name -> text of the files that each checkpoint carries too."""
+    return {"config.yml": write(plan.resolved), "plugins.lock.json": _json(plugin_lock(plan))}
+
+
+def write_start(
+    folder: Path, plan: RunPlan, files: Mapping[str, str], *, split_tables: Mapping[str, list[tuple[str, ...]]]
+) -> None:
+    """Write the files that describe the run; called last, so that a run that is refused changes nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "config.yml": write(plan.resolved),
-        "plugins.lock.json": _json(plugin_lock(plan)),
-    }
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "provenance.json").write_text(_json(provenance(plan)), encoding="utf-8")
@@ -60,7 +65,6 @@ def write_start(folder: Path, plan: RunPlan, *, split_tables: Mapping[str, list[
         rows = sorted({row for table in split_tables.values() for row in table})
         with (folder / "split.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("media", "group", "split"), *rows])
-    return files
 
 
 def write_results(folder: Path, figures: Mapping[str, Figure], state: RunState, seconds: float) -> None:
@@ -73,6 +77,13 @@ def write_results(folder: Path, figures: Mapping[str, Figure], state: RunState, 
     temporary = folder / ".results.json"
     temporary.write_text(_json(result), encoding="utf-8")
     os.replace(temporary, folder / "results.json")
+
+
+def flat(value: Any, path: str = "") -> dict[str, Any]:
+    """A nested config as dotted key -> value; numbers that are equal are equal, whatever their spelling."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    found = {key: leaf for name, child in items for key, leaf in flat(child, f"{path}.{name}".lstrip(".")).items()}
+    return found or {path: value}
 
 
 def provenance(plan: RunPlan) -> dict[str, Any]:
@@ -91,7 +102,7 @@ def plugin_lock(plan: RunPlan) -> dict[str, Any]:
     for component in (*(component for component in used if component), *hooked):
         entry = lock.setdefault(
             component.distribution,
-            {"version": component.version, "source": _source_hash(_module(component)), "components": {}},
+            {"version": component.version, "source": source_hash(component), "components": {}},
         )
         entry["components"][f"{component.kind}/{component.name}"] = component.value
     for module in plan.registry.files:  # also those that only have hooks
@@ -104,9 +115,9 @@ def plugin_lock(plan: RunPlan) -> dict[str, Any]:
     return {**dict(sorted(lock.items())), **({"resolved by hooks": resolved} if resolved else {})}
 
 
-def _module(component: Component) -> ModuleType | None:
-    """The top module that a component comes from: its package, or its ``--plugin`` file."""
-    return component.file or sys.modules.get(component.value.partition(":")[0].partition(".")[0])
+def source_hash(component: Component) -> str:
+    """sha256 over the Python files of the package that a component comes from, or of its ``--plugin`` file."""
+    return _source_hash(component.file or sys.modules.get(component.value.partition(":")[0].partition(".")[0]))
 
 
 def _source_hash(module: ModuleType | None) -> str:

@@ -15,7 +15,7 @@ from antmmf.checkpoint import Checkpoint, Checkpoints
 from antmmf.contracts import Figure, Json, RunState, Schedule, Term
 from antmmf.data.keyed import hashed
 from antmmf.data.loader import LoadedStep, Loader
-from antmmf.errors import CheckpointError, ConfigError, did_you_mean
+from antmmf.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from antmmf.evaluate import autocast
 from antmmf.meter import Meter
 from antmmf.stopping import StopSignals
@@ -102,8 +102,11 @@ class Trainer:
                 self.meter.lap("data")
                 state.position += loaded.samples
                 state.bad_samples = self.loader.quarantine.count
-                if not loaded.batches:
-                    continue  # every sample was bad and left out: the position moves, the step does not
+                if not loaded.batches:  # every sample was bad and left out: the position moves, the step does not
+                    if signals.caught:
+                        self._save(state, best=False)
+                        signals.end()
+                    continue
                 self._step(loaded.batches, state)
                 if _due(self.settings.log_interval, state):
                     self._report(state)
@@ -138,7 +141,12 @@ class Trainer:
 
     def _stream(self, state: RunState) -> Iterator[LoadedStep]:
         while True:
-            yield from self.loader.epoch(state.epoch, start=state.position)
+            start, num_batches = state.position, 0
+            for loaded in self.loader.epoch(state.epoch, start=start):
+                num_batches += len(loaded.batches)
+                yield loaded
+            if not num_batches and start == 0:
+                raise DataError(f"an epoch gave not one good sample: {self.loader.quarantine.summary()}")
             state.epoch += 1
             state.position = 0
 

@@ -162,7 +162,7 @@ def test_a_bad_sample_is_written_down_once(tmp_path: Path) -> None:
         for epoch in range(3):
             list(loader.epoch(epoch))
         assert loader.quarantine.count == 1
-        assert loader.quarantine.summary() == f"1 bad samples, left out; listed in {path}"
+        assert loader.quarantine.summary() == f"1 bad sample, left out: bad (no video stream); listed in {path}"
     assert [json.loads(line) for line in path.read_text().splitlines()] == [
         {
             "id": sample_id("toys:toy", "bad"),

@@ -105,6 +105,11 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:  # a folder that cannot be written to, a full disk
+        if debug or error.filename is None:
+            raise
+        click.echo(f"antmmf: {error.filename}: {error.strerror}", err=True)
+        sys.exit(2)
 
 
 def _fail(error: AntmmfError) -> NoReturn:

@@ -15,6 +15,7 @@ from antmmf.errors import DataError
 
 Policy = Literal["fail", "skip", "substitute"]
 
+_NUM_NAMED = 3
 _MIN_SEEN = 100  # a rate over fewer samples says nothing
 
 
@@ -40,7 +41,7 @@ class Quarantine:
         self.path = path
         self.policy: Policy = policy
         self.max_bad_rate = max_bad_rate
-        self._known = _read_ids(path)
+        self._known = _read_known(path)  # id -> what to say of it
         self._num_bad = 0
         self._num_seen = 0
 
@@ -72,7 +73,9 @@ class Quarantine:
         if not self._known:
             return None
         what = {"fail": "the run ended", "skip": "left out", "substitute": "replaced by others in training"}
-        return f"{self.count} bad samples, {what[self.policy]}{self._where()}"
+        count = "1 bad sample" if self.count == 1 else f"{self.count} bad samples"
+        named = "; ".join(list(self._known.values())[:_NUM_NAMED])
+        return f"{count}, {what[self.policy]}: {named}{self._where()}"
 
     def _where(self) -> str:
         return f"; listed in {self.path}" if self.path is not None else ""
@@ -80,7 +83,7 @@ class Quarantine:
     def _write(self, sample: BadSample) -> None:
         if sample.id in self._known:
             return
-        self._known.add(sample.id)
+        self._known[sample.id] = f"{sample.media} ({sample.reason})"
         if self.path is None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,8 +91,14 @@ class Quarantine:
             file.write(json.dumps(asdict(sample), ensure_ascii=False) + "\n")
 
 
-def _read_ids(path: Path | None) -> set[int]:
+def _read_known(path: Path | None) -> dict[int, str]:
     if path is None or not path.exists():
-        return set()
-    with path.open(encoding="utf-8") as lines:
-        return {int(json.loads(line)["id"]) for line in lines if line.strip()}
+        return {}
+    known: dict[int, str] = {}
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            sample = BadSample(**json.loads(line))
+        except (ValueError, TypeError):
+            continue  # a line that was cut short when the run was killed
+        known[sample.id] = f"{sample.media} ({sample.reason})"
+    return known
