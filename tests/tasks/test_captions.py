@@ -18,12 +18,12 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    """Makes a folder with empty media and one captions file."""
+    """Makes a folder with media, each of its own content, and one captions file."""
 
     def make(text: str | bytes, *, name: str = "captions.csv", media: tuple[str, ...] = ()) -> Path:
         for path in (tmp_path / each for each in media):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            path.write_text(str(path))
         (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
         return tmp_path
 
@@ -56,7 +56,7 @@ def test_segments_of_one_media_are_records_of_their_own(folder: Folder) -> None:
 def test_it_keeps_the_contract_of_a_data_set(folder: Folder) -> None:
     dataset = Captions(data_root_dir=ten_videos(folder), split="train")
     assert isinstance(dataset, Dataset)
-    assert [path.name for path in dataset.sources()] == ["captions.csv"]
+    assert dataset.sources()[0].name == "captions.csv"
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,18 @@ def test_a_group_is_never_divided(folder: Folder) -> None:
     assert len(table) == 20
     assert {len(found) for found in splits.values()} == {1}
     assert {split for found in splits.values() for split in found} == {"train", "val", "test"}
+
+
+def test_a_copy_of_a_file_in_another_split_is_an_error(folder: Folder) -> None:
+    root = folder("media,caption,split\na.mp4,x,train\nb.mp4,y,test\n", media=("a.mp4", "b.mp4"))
+    (root / "b.mp4").write_bytes((root / "a.mp4").read_bytes())
+    with pytest.raises(DataError, match=r"captions\.csv:3: b\.mp4 is in split 'test', but line 2 puts the same file"):
+        list(Captions(data_root_dir=root, split="train").records())
+
+
+def test_media_that_come_or_go_change_the_sources(folder: Folder) -> None:
+    root = folder("media,caption,split\na.mp4,x,train\n", media=("a.mp4", "videos/b.mp4"))
+    assert {root, root / "videos"} <= set(Captions(data_root_dir=root, split="train").sources())
 
 
 def test_one_file_in_two_splits_is_an_error_even_under_two_names(folder: Folder) -> None:

@@ -115,6 +115,31 @@ def test_the_folder_is_taken_from_the_environment(
     assert len(kept(tmp_path / "elsewhere" / "frames")) == 1
 
 
+def test_a_folder_that_cannot_be_written_to_does_no_harm(write_clip: WriteClip, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = write_clip()
+    frames = Cached(folder=tmp_path / "file" / "cache").read(path, every).frames
+    np.testing.assert_array_equal(frames, Cached(folder=tmp_path / "cache").read(path, every).frames)
+
+
+def test_another_inner_reader_is_another_clip(write_clip: WriteClip, tmp_path: Path) -> None:
+    path = write_clip()
+    for shift in (0, 1):
+        Cached(reader=Shifted(shift), folder=tmp_path / "cache").read(path, every)
+    assert len(kept(tmp_path / "cache")) == 2
+
+
+class Shifted:
+    """A reader with a parameter."""
+
+    def __init__(self, shift: int) -> None:
+        self.inner, self.shift = AutoReader(), shift
+
+    def read(self, source: Path, pick: Pick) -> Clip:
+        clip = self.inner.read(source, pick)
+        return Clip(frames=clip.frames + np.uint8(self.shift), num_total=clip.num_total)
+
+
 def test_a_missing_file_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.mp4: No such file"):
         Cached(folder=tmp_path).read(tmp_path / "none.mp4", every)

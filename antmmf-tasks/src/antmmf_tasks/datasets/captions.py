@@ -6,6 +6,7 @@ import hashlib
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,8 +83,12 @@ class Captions:
         self.missing, self.language = missing, language
 
     def sources(self) -> Sequence[Path]:
-        """The captions file; ``DataError`` when it, or the folder, does not exist."""
-        return [self._file()]
+        """The captions file, and the folders of the media, so that media that come or go are noticed.
+
+        Raises ``DataError`` when the file, or the root, does not exist.
+        """
+        folders = (self.root / folder for folder in MEDIA_FOLDERS)
+        return [self._file(), *(folder for folder in folders if folder.is_dir())]
 
     def records(self) -> Iterator[Record]:
         """One record for each (media, start, end) of the split, in the order of the file."""
@@ -299,8 +304,8 @@ def _share(group: str) -> float:
 
 def _check_splits(path: Path, lines: Sequence[_Line]) -> None:
     """``DataError`` when one file, under whatever name, is in two splits."""
-    real = {media: media.resolve() for media in {line.media for line in lines}}
-    first: dict[Path, _Line] = {}
+    real = _contents({line.media for line in lines})
+    first: dict[str, _Line] = {}
     for line in lines:
         before = first.setdefault(real[line.media], line)
         if before.split != line.split:
@@ -308,6 +313,21 @@ def _check_splits(path: Path, lines: Sequence[_Line]) -> None:
                 f"{path}:{line.number}: {line.media.name} is in split {line.split!r}, but line {before.number} puts "
                 f"the same file in {before.split!r}; give all rows of a file one split (or one group)"
             )
+
+
+def _contents(media: Set[Path]) -> dict[Path, str]:
+    """What each file holds, told by its size and, where several have one size, by a hash; else by its path."""
+    sizes: dict[Path, int] = {path: path.stat().st_size for path in media if path.is_file()}
+    counts = Counter(sizes.values())
+    return {path: _hash(path) if sizes.get(path) and counts[sizes[path]] > 1 else str(path.resolve()) for path in media}
+
+
+def _hash(path: Path) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _count_splits(lines: Sequence[_Line]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +19,7 @@ from pydantic import Field
 from antmmf_vision.readers.auto import AutoReader
 from antmmf_vision.readers.picking import picked
 
+_LOG = logging.getLogger("antmmf")
 _HEADER = np.dtype("<i8")  # a kept clip is three of these (T, H, W), then its pixels
 _CHUNK = 64  # frames held at full size at a time
 _COUNT_AGAIN = 256  # writes after which the folder is measured again, for what other processes wrote
@@ -46,6 +49,7 @@ class Cached:
         self._fps, self._short_side, self._max_bytes = fps, short_side, max_gb * 1e9
         home = Path(os.environ.get("ANTMMF_CACHE") or "~/.cache/antmmf").expanduser()
         self._folder = folder or home / "frames"
+        self._made_by = pickle.dumps(self._reader).hex()  # its class and its parameters
         self._bytes, self._writes = 0, 0
 
     def read(self, source: Path, pick: Pick) -> Clip:
@@ -84,8 +88,7 @@ class Cached:
             status = source.stat()
         except OSError as error:
             raise DataError(f"{source}: {error.strerror} (reader cached)") from error
-        made_by = f"{type(self._reader).__module__}.{type(self._reader).__qualname__}"
-        parts = (source.resolve(), status.st_size, status.st_mtime_ns, self._fps, self._short_side, made_by)
+        parts = (source.resolve(), status.st_size, status.st_mtime_ns, self._fps, self._short_side, self._made_by)
         digest = hashlib.blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()
         return self._folder / digest[:2] / f"{digest}.rgb"
 
@@ -113,14 +116,15 @@ class Cached:
         self._writes += 1
         if self._bytes + frames.nbytes > self._max_bytes:
             return
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as file:
-            try:
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as file:
                 file.write(np.array(frames.shape[:3], _HEADER).tobytes() + np.ascontiguousarray(frames).tobytes())
-            except BaseException:
-                os.unlink(file.name)
-                raise
-        os.replace(file.name, place)
+            os.replace(file.name, place)
+        except OSError as error:  # the clip is good; only keeping it failed
+            _LOG.warning("decoded clips are not kept in %s: %s", self._folder, error.strerror)
+            self._max_bytes = 0
+            return
         self._bytes += frames.nbytes
 
 
