@@ -357,3 +357,10 @@ def test_the_json_schema_refuses_what_is_wrong(edit: dict[str, Any]) -> None:
 def test_the_json_schema_offers_the_names_of_what_is_installed() -> None:
     choices = SCHEMA["$defs"]["tasks"]["anyOf"][0]["anyOf"][0]["enum"]
     assert {"retrieval", "antmmf-tasks:retrieval"} <= set(choices)
+
+
+def test_a_faulty_argument_hides_no_other_problem() -> None:
+    found = complaints("{}", "foo=1", "training_parameters.batch_size=abc", "training_parameters.bath_size=2")
+    assert any("argument 1" in line and "foo" in line for line in found)
+    assert any("training_parameters.batch_size: must be a whole number" in line for line in found)
+    assert any("bath_size" in line and "did you mean 'batch_size'" in line for line in found)

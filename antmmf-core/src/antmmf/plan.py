@@ -67,7 +67,10 @@ def plan_run(source: str, arguments: Sequence[str] = (), *, registry: Registry, 
     layers = load(path)
     if data is not None:
         _use_folder(layers, data)
-    apply_arguments(layers, arguments, known=list(known_keys()))
+    try:
+        apply_arguments(layers, arguments, known=list(known_keys()))
+    except ConfigError as error:  # the sound arguments are laid over the tree all the same
+        layers.problems[:] = error.problems
     hooks, broken = _load_plugins(layers, registry)
     planner = Planner(registry, layers, resolve=lambda kind, wanted: hooks.hook.antmmf_resolve(kind=kind, name=wanted))
     _fill_types(layers)
