@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from antmmf.assets import RunAssets
+from antmmf.cache import cache_folder
 from antmmf.checkpoint import Checkpoint, Checkpoints, find_checkpoint, load_checkpoint, take_weights
 from antmmf.config.reader import parse
 from antmmf.contracts import Figure, Metric, RunInfo, RunState
@@ -33,11 +33,6 @@ from antmmf.task import Task
 from antmmf.trainer import Trainer, TrainSettings
 
 log = logging.getLogger("antmmf")
-
-
-def cache_folder() -> Path:
-    """Where indexes, made data and decoded frames live: ``$ANTMMF_CACHE``, else ``~/.cache/antmmf``."""
-    return Path(os.environ.get("ANTMMF_CACHE", "~/.cache/antmmf")).expanduser()
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -34,10 +35,11 @@ def choose_folder(plan: RunPlan) -> Path:
     folder = Path(train.save_dir).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(_problem(plan, f"must be a folder, {folder} is a file"))
-    if folder.is_dir() and any(folder.iterdir()) and train.resume != "auto" and train.resume is not True:
+    in_use = folder.is_dir() and any(folder.iterdir())
+    if in_use and not train.resume:
         message = f"{folder} is not empty; set training_parameters.resume auto to go on, or choose another folder"
         raise ConfigError(_problem(plan, message))
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "provenance.json").is_file():
+    if in_use and not (folder / "provenance.json").is_file():
         raise ConfigError(_problem(plan, f"{folder} is not empty and is no run folder; choose another one"))
     return folder
 
@@ -80,7 +82,7 @@ def write_results(folder: Path, figures: Mapping[str, Figure], state: RunState, 
 
 
 def flat(value: Any, path: str = "") -> dict[str, Any]:
-    """A nested config as dotted key -> value; numbers that are equal are equal, whatever their spelling."""
+    """A nested config as dotted key -> value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     found = {key: leaf for name, child in items for key, leaf in flat(child, f"{path}.{name}".lstrip(".")).items()}
     return found or {path: value}
@@ -120,6 +122,7 @@ def source_hash(component: Component) -> str:
     return _source_hash(component.file or sys.modules.get(component.value.partition(":")[0].partition(".")[0]))
 
 
+@functools.cache  # a module is loaded once, and asked for by each component and each split
 def _source_hash(module: ModuleType | None) -> str:
     """sha256 over the Python files of a package, or over the one file of a module."""
     digest = hashlib.sha256()

@@ -102,19 +102,9 @@ class Trainer:
                 self.meter.lap("data")
                 state.position += loaded.samples
                 state.bad_samples = self.loader.quarantine.count
-                if not loaded.batches:  # every sample was bad and left out: the position moves, the step does not
-                    if signals.caught:
-                        self._save(state, best=False)
-                        signals.end()
-                    continue
-                self._step(loaded.batches, state)
-                if _due(self.settings.log_interval, state):
-                    self._report(state)
-                improved = False
-                if _due(self.settings.evaluation_interval, state):
-                    improved, stopped = self._evaluate(state)
-                if improved or _due(self.settings.snapshot_interval, state):
-                    self._save(state, best=improved)
+                if loaded.batches:  # else every sample was bad and left out: the position moves, the step does not
+                    self._step(loaded.batches, state)
+                    stopped = self._between_steps(state)
                 if signals.caught:
                     self._save(state, best=False)
                     signals.end()
@@ -210,6 +200,17 @@ class Trainer:
             group["lr"] = group["initial_lr"] * factor
 
     # --- between steps ------------------------------------------------------------------------------------------------
+
+    def _between_steps(self, state: RunState) -> bool:
+        """Report, evaluate and save where it is due; should training stop?"""
+        improved = stopped = False
+        if _due(self.settings.log_interval, state):
+            self._report(state)
+        if _due(self.settings.evaluation_interval, state):
+            improved, stopped = self._evaluate(state)
+        if improved or _due(self.settings.snapshot_interval, state):
+            self._save(state, best=improved)
+        return stopped
 
     def _report(self, state: RunState) -> None:
         if len(self.meter) == 0:

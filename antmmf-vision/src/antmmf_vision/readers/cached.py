@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from antmmf.cache import cache_folder
 from antmmf.contracts import Clip, FrameReader, Pick
 from antmmf.errors import ComponentError, DataError
 from PIL import Image
@@ -47,8 +48,7 @@ class Cached:
             raise ComponentError(f"reader must be a built reader or 'auto', is {reader!r}: pass the reader itself")
         self._reader = AutoReader() if isinstance(reader, str) else reader
         self._fps, self._short_side, self._max_bytes = fps, short_side, max_gb * 1e9
-        home = Path(os.environ.get("ANTMMF_CACHE") or "~/.cache/antmmf").expanduser()
-        self._folder = folder or home / "frames"
+        self._folder = folder or cache_folder() / "frames"
         self._made_by = pickle.dumps(self._reader).hex()  # its class and its parameters
         self._bytes, self._writes = 0, 0
 

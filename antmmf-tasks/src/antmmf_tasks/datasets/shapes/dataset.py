@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+from antmmf.cache import cache_folder
 from antmmf.contracts import Json, Record, Segment
 from antmmf.errors import ConfigError, DataError
 from pydantic import Field
@@ -70,7 +70,9 @@ class Shapes:
         self.num = {"train": num_train, "val": num_val, "test": num_test}[split]
         self.seed, self.size, self.fps, self.num_frames = seed, size, fps, num_frames
         made_of = [WORLD_VERSION, split, self.num, seed, size, fps, num_frames]
-        self.folder = (root or _cache()) / f"{split}-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}"
+        self.folder = (
+            root or cache_folder() / "shapes"
+        ) / f"{split}-{hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]}"
 
     def prepare(self) -> None:
         """Make the clips, or find them whole; safe in several processes at once. A damaged folder is made again."""
@@ -171,8 +173,3 @@ def _annotate(scene: Scene, *, seconds: float) -> Annotation:
 
 def _extras(annotation: Annotation) -> Mapping[str, Json]:
     return {"clip_kind": annotation["scene"]["kind"], "twin": annotation["scene"]["twin"]}
-
-
-def _cache() -> Path:
-    folder = os.environ.get("ANTMMF_CACHE")
-    return (Path(folder).expanduser() if folder else Path.home() / ".cache" / "antmmf") / "shapes"

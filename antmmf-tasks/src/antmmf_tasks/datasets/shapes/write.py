@@ -12,11 +12,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from antmmf.contracts import Json
+from antmmf.data.lock import locked
 from antmmf.errors import DataError
 from numpy.typing import NDArray
 
@@ -40,7 +40,7 @@ def make_folder(folder: Path, annotations: Sequence[Annotation], *, size: int, f
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{folder.parent} cannot be made ({error.strerror}); set root or ANTMMF_CACHE") from error
-    with _lock(folder.with_name(folder.name + ".lock")):
+    with locked(folder.with_name(folder.name + ".lock")):
         problem = whats_wrong(folder)
         if problem is None:
             return
@@ -202,24 +202,3 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 def _scan(folder: Path) -> list[os.DirEntry[str]]:
     return list(os.scandir(folder)) if folder.is_dir() else []
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Held by one process at a time; the system frees it when a process dies. Its empty file stays."""
-    with path.open("a+b") as file:
-        if sys.platform == "win32":
-            import msvcrt
-
-            while True:
-                try:
-                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-                    break
-                except OSError:  # it gives up after ten seconds; others may need longer
-                    continue
-            yield
-            return
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
