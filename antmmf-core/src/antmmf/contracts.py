@@ -269,7 +269,8 @@ class RunState:
     """Everything that moves during a run; all of it is in the checkpoint.
 
     ``step`` optimizer steps done; ``epoch`` 1-based; ``position`` samples of this epoch already consumed;
-    ``best_value``/``best_step`` of the monitored metric; ``bad_samples`` seen so far.
+    ``best_value``/``best_step`` of the monitored metric; ``bad_samples`` seen so far; ``micro_batches`` of a step,
+    where they were found by trying.
     """
 
     step: int = 0
@@ -278,6 +279,7 @@ class RunState:
     best_value: float | None = None
     best_step: int | None = None
     bad_samples: int = 0
+    micro_batches: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +298,9 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One optimizer step in floats: total ``loss``, ``terms`` by name, ``lr``, ``grad_norm``, seconds by part."""
+    """One optimizer step in floats: total ``loss``, ``terms`` by name, ``lr``, ``grad_norm``, ``seconds`` by part,
+    which add up to the step, and the seconds that loader processes spent reading and decoding beside it (``decode``).
+    """
 
     loss: float
     terms: Mapping[str, float]
@@ -304,3 +308,4 @@ class StepReport:
     grad_norm: float | None
     samples: int
     seconds: Mapping[str, float]
+    decode: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from glob import glob
 
 import torch
@@ -24,8 +25,34 @@ def unseen_accelerator() -> str | None:
     return next((f"{name} ({found[0]})" for trace, name in _TRACES.items() if (found := sorted(glob(trace)))), None)
 
 
-def choose_device(name: str, *, where: str = "") -> torch.device:
-    """The device called ``name``; ``auto`` is the accelerator, else the CPU. Raises ``ConfigError``."""
+def choose_device(name: str, *, where: str = "", local_rank: int | None = None) -> torch.device:
+    """The device called ``name``; ``auto`` is the accelerator, else the CPU.
+
+    ``local_rank`` is this process's number among several on one host: it gets the accelerator of that number.
+    Raises ``ConfigError``.
+    """
+    device = _named_device(name, where)
+    if local_rank is None or device.type in ("cpu", "mps") or device.index is not None:
+        return device
+    there = torch.accelerator.device_count()
+    if local_rank >= there:
+        message = f"must give each process of a host its own, process {local_rank} finds {there}; start fewer processes"
+        raise ConfigError(Problem("training_parameters.device", where, message))
+    torch.accelerator.set_device_index(local_rank)
+    return torch.device(device.type, local_rank)
+
+
+def amp_type(wanted: bool | str, device: torch.device) -> torch.dtype | None:
+    """The type to autocast to: as named; true: bfloat16 where ``device`` computes in it, else float16; false: none."""
+    if wanted is False:
+        return None
+    if wanted is True:
+        has_bfloat16 = device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_bfloat16 else torch.float16
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}[str(wanted)]
+
+
+def _named_device(name: str, where: str) -> torch.device:
     key = "training_parameters.device"
     if name == "auto":
         unseen = unseen_accelerator()
@@ -43,6 +70,11 @@ def choose_device(name: str, *, where: str = "") -> torch.device:
     if name not in here:
         raise ConfigError(Problem(key, where, f"must be auto or one of {', '.join(here)}, is {name!r}"))
     return torch.device(name)
+
+
+def num_cores() -> int:
+    """The cores that this process may use, which may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def peak_memory(device: torch.device) -> int:

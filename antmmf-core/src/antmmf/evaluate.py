@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
+from antmmf.batch import Batch
 from antmmf.contracts import Figure, Metric
 from antmmf.data.loader import Loader
+from antmmf.distributed.world import World
 from antmmf.errors import DataError
 from antmmf.task import Task
 
 
-def evaluate(
-    task: Task, loader: Loader, metrics: Sequence[Metric], *, device: torch.device | str, amp: torch.dtype | None
-) -> dict[str, Figure]:
-    """The figures of every metric over the loader's split; the task is left in the mode it was in.
+def split_rows(
+    task: Task, loader: Loader, *, device: torch.device | str, amp: torch.dtype | None, world: World | None = None
+) -> dict[str, Tensor]:
+    """The rows of the loader's whole split, on the CPU, the same on every process; the task keeps its mode.
 
-    Raises ``DataError`` when no sample could be read, a row is NaN, or two metrics use one name.
+    Each process computes consecutive samples of the split. Raises ``DataError`` when no sample could be read or a row
+    is NaN.
     """
     was_training = task.training
     task.eval()
     try:
-        with torch.inference_mode(), autocast(device, amp):
-            rows = _concatenate(_rows(task, loader, device))
+        with torch.no_grad(), autocast(device, amp):
+            rows = _gathered(_rows(task, loader, device, world or World()), loader, world or World())
             whole = task.evaluate_split(rows)
     finally:
         task.train(was_training)
-    return _measure(metrics, {name: _on_cpu(tensor, name) for name, tensor in whole.items()})
+    return {name: _on_cpu(tensor, name) for name, tensor in whole.items()}
+
+
+def measure(metrics: Sequence[Metric], rows: Mapping[str, Tensor], world: World | None = None) -> dict[str, Figure]:
+    """The figures of every metric; the first process computes them and tells the others.
+
+    Raises ``DataError`` when two metrics use one name.
+    """
+    world = world or World()
+    return world.broadcast(_measure(metrics, rows) if world.is_first else {})
 
 
 def monitored_fault(wanted: str | None, metrics: Sequence[Metric]) -> str | None:
@@ -47,21 +60,39 @@ def autocast(device: torch.device | str, amp: torch.dtype | None) -> AbstractCon
     return nullcontext() if amp is None else torch.autocast(torch.device(device).type, dtype=amp)
 
 
-def _rows(task: Task, loader: Loader, device: torch.device | str) -> dict[str, list[Tensor]]:
+def _rows(task: Task, loader: Loader, device: torch.device | str, world: World) -> dict[str, list[Tensor]]:
     parts: dict[str, list[Tensor]] = {}
-    for step in loader.epoch(0):
-        for batch in step.batches:
-            output = task(batch.to(device, non_blocking=True))
-            for name, tensor in output.rows.items():
-                parts.setdefault(name, []).append(_on_cpu(tensor, name))
-    if not parts:
-        summary = loader.quarantine.summary()
-        raise DataError(f"there is nothing to evaluate: {summary or 'the task returned no rows'}")
+    for batch, is_ghost in _batches(loader, world, together=isinstance(task, FSDPModule)):
+        output = task(batch.to(device, non_blocking=True))
+        for name, tensor in output.rows.items() if not is_ghost else ():
+            parts.setdefault(name, []).append(_on_cpu(tensor, name))
     return parts
 
 
-def _concatenate(parts: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.cat(tensors) for name, tensors in parts.items()}
+def _batches(loader: Loader, world: World, *, together: bool) -> Iterator[tuple[Batch, bool]]:
+    """The batches of this process; ``together``, as many as on any other: it repeats one of its own as a ghost."""
+    own = (batch for step in loader.epoch(0) for batch in step.batches)
+    if not together:
+        yield from ((batch, False) for batch in own)
+        return
+    ghost: Batch | None = None
+    while True:
+        batch = next(own, None)
+        if not world.exchange([batch is not None]).any():
+            return
+        ghost = batch or ghost or loader.any_batch()
+        yield ghost, batch is None
+
+
+def _gathered(parts: Mapping[str, list[Tensor]], loader: Loader, world: World) -> dict[str, Tensor]:
+    """The rows of all processes in the order of the split."""
+    own = {name: torch.cat(tensors) for name, tensors in parts.items()}
+    every = world.collect(own)
+    names = {name: None for rows in every for name in rows}
+    if not names:
+        summary = loader.quarantine.summary()
+        raise DataError(f"there is nothing to evaluate: {summary or 'the task returned no rows'}")
+    return {name: torch.cat([rows[name] for rows in every if name in rows]) for name in names}
 
 
 def _on_cpu(tensor: Tensor, name: str) -> Tensor:

@@ -9,10 +9,15 @@ from math import isfinite
 from time import perf_counter
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from antmmf.contracts import StepReport
+from antmmf.distributed.world import World
 from antmmf.errors import AntmmfError
+
+PARTS = ("data", "to_device", "forward", "backward", "optimizer", "communication")
+"""Parts of a step, which add up to it."""
 
 _SHOWN_KEYS = 8
 _NORM = "gradient norm"
@@ -27,43 +32,91 @@ class _Step:
     ids: list[Tensor]
 
 
+class Stopwatch:
+    """Seconds by part. On an accelerator they are those of its own queue: marks go along with the work and are read
+    when a report has waited for it anyway, so that a gap before a batch is time without data, not time of launching.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._device = torch.device(device)
+        self._on_host = self._device.type in ("cpu", "mps")
+        self._clock = perf_counter()
+        self._marks: list[tuple[str, torch.Event]] = []
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    def start(self) -> None:
+        """Restart: the time since the last ``lap`` belongs to no part."""
+        if self._on_host:
+            self._clock = perf_counter()
+        else:
+            self._mark("")
+
+    def lap(self, part: str) -> None:
+        """Add the seconds since the last call to ``part``."""
+        if self._on_host:
+            now = perf_counter()
+            self.seconds[part] += now - self._clock
+            self._clock = now
+        else:
+            self._mark(part)
+
+    def read(self) -> dict[str, float]:
+        """The seconds since the last ``read``; the device must have done its work."""
+        for (_, before), (part, after) in zip(self._marks, self._marks[1:], strict=False):
+            if part:
+                self.seconds[part] += before.elapsed_time(after) / 1000
+        self._marks.clear()
+        seconds = dict(self.seconds)
+        self.seconds.clear()
+        return seconds
+
+    def _mark(self, part: str) -> None:
+        event = torch.Event(self._device, enable_timing=True)
+        event.record()
+        self._marks.append((part, event))
+
+
 class Meter:
     """Collects losses, gradient norms and seconds; one ``report`` costs one transfer, a step costs none.
 
-    ``keys`` turns sample ids into keys, for the message about a loss that is not finite.
+    ``keys`` turns sample ids into keys, for the message about a loss that is not finite. With ``check_norm`` false
+    the norm need not be finite (float16 skips such steps). ``decode_seconds`` is what the loader's processes spent
+    since the last report; ``total`` adds up the seconds of all reports.
     """
 
-    def __init__(self, keys: Callable[[Iterable[int]], list[str]]) -> None:
+    def __init__(
+        self,
+        keys: Callable[[Iterable[int]], list[str]],
+        watch: Stopwatch,
+        *,
+        world: World | None = None,
+        check_norm: bool = True,
+    ) -> None:
         self._keys = keys
-        self._clock = perf_counter()
+        self._world = world or World()
+        self._check_norm = check_norm
         self._steps: list[_Step] = []
-        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self.watch = watch
+        self.decode_seconds = 0.0
+        self.total: defaultdict[str, float] = defaultdict(float)
+        self.num_steps = 0
 
     def __len__(self) -> int:
         return len(self._steps)
-
-    def start(self) -> None:
-        """Restart the clock: the time since the last ``lap`` belongs to no part of a step."""
-        self._clock = perf_counter()
-
-    def lap(self, part: str) -> None:
-        """Add the seconds since the last call to ``part``; on an accelerator, those of launching, not of computing."""
-        now = perf_counter()
-        self._seconds[part] += now - self._clock
-        self._clock = now
 
     def add_step(self, number: int, *, terms: Mapping[str, Tensor], norm: Tensor | None, ids: list[Tensor]) -> None:
         """Note step ``number`` with its detached scalar ``terms`` and the ids of each micro-batch."""
         self._steps.append(_Step(number, terms if norm is None else {**terms, _NORM: norm}, ids))
 
-    def report(self, *, lr: float) -> StepReport:
-        """Means over the steps since the last call; raises ``AntmmfError`` naming the first step that went wrong."""
-        self.start()
+    def report(self, *, lr: float) -> tuple[StepReport, list[dict[str, float]]]:
+        """Means over the steps since the last call and over all processes, and the seconds a step of each process.
+
+        Raises ``AntmmfError``, on every process the same, naming the first step that went wrong and its samples.
+        """
         steps = self._read()
-        self.lap("wait")  # an accelerator finishes here what was launched above
-        for step, values in zip(self._steps, steps, strict=True):
-            if not all(map(isfinite, values.values())):
-                raise AntmmfError(self._not_finite(step, values))
+        for number, values in enumerate(steps):
+            if not all(isfinite(value) for name, value in values.items() if name != _NORM or self._check_norm):
+                raise AntmmfError(self._not_finite(self._steps[number], values))
         series: defaultdict[str, list[float]] = defaultdict(list)
         for values in steps:
             for name, value in values.items():
@@ -71,24 +124,48 @@ class Meter:
         means = {name: sum(values) / len(values) for name, values in series.items()}
         norm = means.pop(_NORM, None)
         num = len(steps)
+        samples, decode, ranks = self._exchange(num)
+        seconds = {part: sum(rank[part] for rank in ranks) / len(ranks) for part in PARTS}
         report = StepReport(
             loss=sum(sum(values) for name, values in series.items() if name != _NORM) / num,
             terms=means,
             lr=lr,
             grad_norm=norm,
-            samples=round(sum(len(part) for step in self._steps for part in step.ids) / num),
-            seconds={part: seconds / num for part, seconds in self._seconds.items()},
+            samples=round(samples / num),
+            seconds=seconds,
+            decode=decode / num,
         )
         self._steps.clear()
-        self._seconds.clear()
-        return report
+        self.num_steps += num
+        self.total["decode"] += decode
+        for part, value in seconds.items():
+            self.total[part] += value * num
+        return report, ranks
+
+    def _exchange(self, num: int) -> tuple[float, float, list[dict[str, float]]]:
+        """Samples of all processes, their mean decoding seconds, and the seconds by part of an average step of each."""
+        own = self.watch.read()
+        self.total["start"] += own.get("start", 0.0)
+        samples = sum(len(part) for step in self._steps for part in step.ids)
+        table = self._world.exchange([samples, self.decode_seconds, *(own.get(part, 0.0) / num for part in PARTS)])
+        self.decode_seconds = 0.0
+        ranks = [dict(zip(PARTS, row[2:].tolist(), strict=True)) for row in table]
+        return float(table[:, 0].sum()), float(table[:, 1].mean()), ranks
 
     def _read(self) -> list[dict[str, float]]:
-        read = iter(torch.stack([value.float() for step in self._steps for value in step.values.values()]).tolist())
+        stacked = torch.stack([value.float() for step in self._steps for value in step.values.values()])
+        if self._world.size > 1:
+            dist.all_reduce(stacked)
+            stacked /= self._world.size
+        read = iter(stacked.tolist())  # an accelerator finishes here what was launched above
         return [{name: next(read) for name in step.values} for step in self._steps]
 
     def _not_finite(self, step: _Step, values: Mapping[str, float]) -> str:
+        """The samples are those of the processes whose own values are not finite, or of all."""
         keys = self._keys(int(id) for part in step.ids for id in part)
+        is_own = not all(map(isfinite, torch.stack([value.float() for value in step.values.values()]).tolist()))
+        found = self._world.collect((is_own, keys))
+        keys = [key for is_guilty, some in found for key in some if is_guilty or not any(guilty for guilty, _ in found)]
         shown = ", ".join(keys[:_SHOWN_KEYS]) + (f", ... ({len(keys)})" if len(keys) > _SHOWN_KEYS else "")
         said = ", ".join(f"{name} {value:g}" for name, value in values.items())
         return (

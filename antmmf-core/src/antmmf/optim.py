@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -10,6 +13,8 @@ from pydantic import Field
 from torch import nn
 
 from antmmf.contracts import Optimizer
+from antmmf.errors import ConfigError
+from antmmf.parameter_names import fitting
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -17,25 +22,86 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Steps = Annotated[int, Field(ge=0)]
 
 
-def build_optimizer(optimizer: Optimizer, task: nn.Module) -> torch.optim.Optimizer:
-    """The torch optimizer of everything in ``task`` that is trained."""
-    built = optimizer(parameter_groups(task))
+@dataclass(frozen=True)
+class Group:
+    """Settings of the parameters whose names fit the shell pattern; of several groups the first that fits holds.
+
+    ``weight_decay`` (None: the optimizer's) is for what has more than one dimension; the rest never decays.
+    """
+
+    pattern: str
+    lr_scale: float = 1.0
+    weight_decay: float | None = None
+
+
+_PLAIN = Group("*")
+
+
+def build_optimizer(optimizer: Optimizer, trained: nn.Module | list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The torch optimizer of everything that is trained in a task, or of its ``parameter_groups``.
+
+    A group's ``initial_lr``, which a schedule multiplies, is the optimizer's rate times ``lr_scale``.
+    """
+    built = optimizer(parameter_groups(trained) if isinstance(trained, nn.Module) else trained)
     assert isinstance(built, torch.optim.Optimizer)
+    for group in built.param_groups:
+        group["initial_lr"] = group["lr"] = group["lr"] * group.get("lr_scale", 1.0)
     return built
 
 
-def parameter_groups(task: nn.Module) -> list[dict[str, Any]]:
-    """Two groups: matrices, and what has at most one dimension (biases, norms, scales), which does not decay."""
-    trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1]},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+def parameter_groups(
+    task: nn.Module, *, rules: Sequence[Group] = (), layer_lr_decay: float | None = None
+) -> list[dict[str, Any]]:
+    """Torch's groups of what is trained, each parameter once: first those of the largest ``lr_scale``.
+
+    What has at most one dimension (biases, norms, scales) does not decay. ``layer_lr_decay`` lowers the rate from each
+    block of an encoder to the one below. Raises ``ConfigError`` when a rule fits no parameter.
+    """
+    named = dict(task.named_parameters(remove_duplicate=False))
+    rule_of: dict[nn.Parameter, Group] = {}
+    for rule in rules:
+        for name in fitting(rule.pattern, named, key="training_parameters.parameter_groups"):
+            rule_of.setdefault(named[name], rule)
+    scale_of = _layer_scales(task, layer_lr_decay) if layer_lr_decay is not None else {}
+    members: dict[tuple[float, float | None], list[nn.Parameter]] = defaultdict(list)
+    for parameter in task.parameters():
+        if parameter.requires_grad:
+            rule = rule_of.get(parameter, _PLAIN)
+            decay = rule.weight_decay if parameter.ndim > 1 else 0.0
+            members[rule.lr_scale * scale_of.get(parameter, 1.0), decay].append(parameter)
+    return [
+        {"params": members[scale, decay], "lr_scale": scale, **({} if decay is None else {"weight_decay": decay})}
+        for scale, decay in sorted(members, key=lambda key: (-key[0], key[1] is not None, key[1] or 0.0))
     ]
-    return [group for group in groups if group["params"]]
+
+
+def _layer_scales(task: nn.Module, decay: float) -> dict[nn.Parameter, float]:
+    """``decay`` to the number of levels above: blocks, and over them what is registered after them, which has 1.
+
+    As in BEiT (Bao et al. 2021, arXiv:2106.08254) and timm: block i of n has ``decay ** (n - i)``, what is registered
+    before the first (stem, embeddings) ``decay ** (n + 1)``. What stands between two blocks goes with the lower one.
+    """
+    scales: dict[nn.Parameter, float] = {}
+    found: list[Any] = [getattr(task, name, None) for name in ("vision", "text", "fusion")]
+    encoders = [encoder for encoder in found if hasattr(encoder, "blocks")]
+    for encoder in sorted(encoders, key=lambda module: len(list(module.parameters()))):  # inner ones first
+        blocks = encoder.blocks()
+        level_of = {parameter: level for level, block in enumerate(blocks) for parameter in block.parameters()}
+        level, ahead = -1, set(level_of.values())
+        for parameter in encoder.parameters():
+            if parameter in level_of:
+                level = level_of[parameter]
+                ahead.discard(level)
+            elif not ahead:
+                level = len(blocks)
+            scales.setdefault(parameter, decay ** (len(blocks) - level))
+    if not scales:
+        raise ConfigError("training_parameters.layer_lr_decay: no encoder of this task has blocks()")
+    return scales
 
 
 class AdamW:
-    """Adam with decoupled weight decay; ``fused`` None leaves the implementation to torch."""
+    """Adam with decoupled weight decay; ``fused`` None: torch's fused implementation where it has one."""
 
     def __init__(
         self,
@@ -53,8 +119,9 @@ class AdamW:
         self.fused = fused
 
     def __call__(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        fused = _has_fused(groups) if self.fused is None else self.fused
         return torch.optim.AdamW(
-            groups, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, eps=self.eps, fused=self.fused
+            groups, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, eps=self.eps, fused=fused
         )
 
 
@@ -91,33 +158,37 @@ class Constant:
         return _warmup(step, self.warmup_iterations, self.warmup_factor)
 
 
-class Linear:
+class _Falling:
+    """Falls from 1 after the warm-up to ``final_factor`` after the last step."""
+
+    def __init__(self, *, final_factor: Share = 0.0, warmup_iterations: Steps = 0, warmup_factor: Share = 0.1) -> None:
+        self.final_factor = final_factor
+        self.warmup_iterations = warmup_iterations
+        self.warmup_factor = warmup_factor
+
+    def __call__(self, step: int, max_steps: int) -> float:
+        if step < self.warmup_iterations:
+            return _warmup(step, self.warmup_iterations, self.warmup_factor)
+        # 0 at the end of the warm-up, 1 when all steps are done: the last step still learns
+        done = min(1.0, (step - self.warmup_iterations) / max(1, max_steps - self.warmup_iterations))
+        return self.final_factor + (1 - self.final_factor) * self._left(done)
+
+    def _left(self, done: float) -> float:
+        raise NotImplementedError
+
+
+class Linear(_Falling):
     """A straight line from 1 after the warm-up to ``final_factor`` after the last step."""
 
-    def __init__(self, *, final_factor: Share = 0.0, warmup_iterations: Steps = 0, warmup_factor: Share = 0.1) -> None:
-        self.final_factor = final_factor
-        self.warmup_iterations = warmup_iterations
-        self.warmup_factor = warmup_factor
-
-    def __call__(self, step: int, max_steps: int) -> float:
-        if step < self.warmup_iterations:
-            return _warmup(step, self.warmup_iterations, self.warmup_factor)
-        return 1 - (1 - self.final_factor) * _progress(step, max_steps, self.warmup_iterations)
+    def _left(self, done: float) -> float:
+        return 1 - done
 
 
-class Cosine:
+class Cosine(_Falling):
     """Half a cosine from 1 after the warm-up to ``final_factor`` after the last step."""
 
-    def __init__(self, *, final_factor: Share = 0.0, warmup_iterations: Steps = 0, warmup_factor: Share = 0.1) -> None:
-        self.final_factor = final_factor
-        self.warmup_iterations = warmup_iterations
-        self.warmup_factor = warmup_factor
-
-    def __call__(self, step: int, max_steps: int) -> float:
-        if step < self.warmup_iterations:
-            return _warmup(step, self.warmup_iterations, self.warmup_factor)
-        falling = (1 + math.cos(math.pi * _progress(step, max_steps, self.warmup_iterations))) / 2
-        return self.final_factor + (1 - self.final_factor) * falling
+    def _left(self, done: float) -> float:
+        return (1 + math.cos(math.pi * done)) / 2
 
 
 class MultiStep:
@@ -146,6 +217,14 @@ def _warmup(step: int, length: int, first: float) -> float:
     return 1.0 if step >= length else first + (1 - first) * step / length
 
 
-def _progress(step: int, max_steps: int, warmup: int) -> float:
-    """0 at the end of the warm-up, 1 when all steps are done: the last step still learns."""
-    return min(1.0, (step - warmup) / max(1, max_steps - warmup))
+def _has_fused(groups: list[dict[str, Any]]) -> bool:
+    """Whether torch's AdamW has a fused step for all these parameters: it tells by refusing one."""
+    kinds = {(parameter.device, parameter.dtype) for group in groups for parameter in group["params"]}
+    try:
+        for device, dtype in kinds:
+            probe = torch.zeros(1, device=device, dtype=dtype)
+            probe.grad = torch.zeros_like(probe)
+            torch.optim.AdamW([probe], fused=True).step()
+    except RuntimeError:
+        return False
+    return True

@@ -231,7 +231,10 @@ def _cross_check(config: RunConfig, plans: dict[str, Plan], planner: Planner) ->
     if train.batch_size % train.gradient_accumulation_steps:
         message = f"must divide batch_size {train.batch_size}, is {train.gradient_accumulation_steps}"
         planner.problem((*at, "gradient_accumulation_steps"), message)
-    if "train" in train.run_type:
+    if train.micro_batch_size is not None and train.gradient_accumulation_steps > 1:
+        message = "and gradient_accumulation_steps say the same; give one of them"
+        planner.problem((*at, "micro_batch_size"), message)
+    if "train" in train.run_type.split("+"):
         if not config.dataset_attributes.train:
             planner.problem(("dataset_attributes", "train"), f"must name a data set for run_type {train.run_type!r}")
         if train.max_iterations is None and train.max_epochs is None:
@@ -240,11 +243,11 @@ def _cross_check(config: RunConfig, plans: dict[str, Plan], planner: Planner) ->
             planner.problem((*at, "monitored_metric"), "needs dataset_attributes.val, which is empty")
     else:
         if not (config.dataset_attributes.val or config.dataset_attributes.test):
-            planner.problem(("dataset_attributes",), "run_type 'val' needs a val or test data set; both are empty")
+            message = f"run_type {train.run_type!r} needs a val or test data set; both are empty"
+            planner.problem(("dataset_attributes",), message)
         if not train.resume_file:
-            planner.problem((*at, "run_type"), "'val' needs weights: set training_parameters.resume_file")
-    if train.restart and not train.resume_file:
-        planner.problem((*at, "restart"), "needs resume_file, whose weights it takes; it is not given")
+            message = f"{train.run_type!r} needs weights: set training_parameters.resume_file"
+            planner.problem((*at, "run_type"), message)
     for needed in ("monitored_metric", "evaluation_interval") if train.patience else ():
         if getattr(train, needed) is None:
             planner.problem((*at, "patience"), f"needs {needed}, which is not given")

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import functools
 import logging
+import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from antmmf.assets import RunAssets
-from antmmf.cache import cache_folder
-from antmmf.checkpoint import Checkpoint, Checkpoints, find_checkpoint, load_checkpoint, take_weights
-from antmmf.config.reader import parse
+from antmmf.autopsy import Autopsy
+from antmmf.checkpoint import Checkpoint, Checkpoints, load_checkpoint, load_model, take_weights
 from antmmf.contracts import Figure, Metric, RunInfo, RunState
-from antmmf.data.index import Index, open_index
+from antmmf.data.index import Index
 from antmmf.data.loader import Loader
-from antmmf.data.media import SampleReader
 from antmmf.data.quarantine import Quarantine
-from antmmf.device import choose_device
+from antmmf.device import amp_type, choose_device, num_cores
+from antmmf.distributed.parallel import prepare, shard, wrap
+from antmmf.distributed.world import World
+from antmmf.ema import Ema
 from antmmf.errors import ConfigError, Problem
-from antmmf.evaluate import evaluate, monitored_fault
-from antmmf.optim import build_optimizer
+from antmmf.evaluate import measure, monitored_fault, split_rows
+from antmmf.freeze import freeze
+from antmmf.optim import Group, build_optimizer, parameter_groups
+from antmmf.origin import Origin, find_origin
 from antmmf.plan import ENCODERS, RunPlan
 from antmmf.plugins import register
-from antmmf.registry import prepare_process
-from antmmf.run_folder import carried_files, choose_folder, flat, source_hash, write_results, write_start
+from antmmf.predict import write_predictions
+from antmmf.run_data import build_loader, lengths, open_indexes, open_quarantine, training_texts
+from antmmf.run_folder import carried_files, choose_folder, write_results, write_start
+from antmmf.step import Step
 from antmmf.task import Task
 from antmmf.trainer import Trainer, TrainSettings
 
@@ -37,13 +45,15 @@ log = logging.getLogger("antmmf")
 
 @dataclass
 class Run:
-    """A run whose parts are built; ``execute`` carries it out."""
+    """A run whose parts are built; ``execute`` carries it out. Every process of ``world`` has one."""
 
     plan: RunPlan
+    world: World
     folder: Path
     device: torch.device
     state: RunState
     task: Task
+    indexes: Mapping[str, Index]
     loaders: Mapping[str, Loader]
     metrics: list[Metric]
     trainer: Trainer | None
@@ -54,7 +64,7 @@ class Run:
     val_figures: dict[int, dict[str, Figure]] = field(default_factory=dict)
 
     def execute(self) -> dict[str, Figure]:
-        """Train and evaluate as ``run_type`` says; returns the figures of the end and writes ``results.json``."""
+        """Train, evaluate and predict as ``run_type`` says; returns the figures of the end, writes ``results.json``."""
         try:
             figures = self._carry_out()
         except BaseException as problem:
@@ -68,12 +78,19 @@ class Run:
 
     def _carry_out(self) -> dict[str, Figure]:
         started = time.monotonic()
-        self.plan.hooks.hook.antmmf_run_start(info=self.info, state=self.state)
+        self._tell("antmmf_run_start", info=self.info, state=self.state)
         if self.trainer is not None:
             self.trainer.fit(self.state)
         figures = self._evaluate_at_the_end()
-        write_results(self.folder, figures, self.state, time.monotonic() - started)
+        autopsy = self._autopsy() if self.trainer is not None else None
+        if self.world.is_first:
+            write_results(self.folder, figures, self.state, time.monotonic() - started, autopsy)
         return figures
+
+    def _tell(self, event: str, **facts: Any) -> None:
+        """Call a hook, on the first process only."""
+        if self.world.is_first:
+            getattr(self.plan.hooks.hook, event)(**facts)
 
     def _end(self, error: str | None) -> None:
         for loader in self.loaders.values():
@@ -81,156 +98,186 @@ class Run:
         bad = self.quarantine.summary()
         if bad:
             log.warning(bad)
-        self.plan.hooks.hook.antmmf_run_end(info=self.info, state=self.state, error=error)
+        self._tell("antmmf_run_end", info=self.info, state=self.state, error=error)
 
-    def evaluate_split(self, split: str) -> dict[str, Figure]:
-        """The figures of one split, as the metrics name them."""
-        figures = evaluate(self.task, self.loaders[split], self.metrics, device=self.device, amp=self.amp)
+    def _autopsy(self) -> dict[str, float]:
+        """Say where the time of training went; its shares by part."""
+        assert self.trainer is not None
+        meter = self.trainer.meter
+        autopsy = Autopsy(
+            num_workers=self.plan.config.training_parameters.num_workers,
+            cores=max(1, num_cores() // self.world.num_local),
+            threads=torch.get_num_threads() if self.device.type == "cpu" else 1,
+            is_cached=self.plan.inputs["reader"].full_name == "antmmf-vision:cached",
+            steps=meter.num_steps,
+            seconds=meter.total,
+        )
+        for line in filter(None, (autopsy.numbers(), autopsy.verdict())):
+            log.info(line)
+        return autopsy.shares()
+
+    def evaluate_split(self, split: str, *, predict: bool = False) -> dict[str, Figure]:
+        """The figures of one split, as the metrics name them; ``predict`` also writes what the task predicts."""
+        rows = split_rows(self.task, self.loaders[split], device=self.device, amp=self.amp, world=self.world)
+        if predict and self.world.is_first:
+            write_predictions(self.task, rows, self.indexes[split], self.folder / "predictions" / f"{split}.jsonl")
+        figures = measure(self.metrics, rows, self.world)
         if split == "val":
             self.val_figures[self.state.step] = figures
         return figures
 
     def _evaluate_at_the_end(self) -> dict[str, Figure]:
-        """Val and test with the best weights: the only time that test data is read."""
+        """Val and test with the best weights: the only time that test data is read. Predictions are of test, or val."""
+        kinds = self.plan.config.training_parameters.run_type.split("+")
+        there = [split for split in ("val", "test") if split in self.loaders]
+        predicted = there[-1] if "predict" in kinds else None
+        splits = there if "val" in kinds else [predicted] if predicted else []
         figures: dict[str, Figure] = {}
-        if self.plan.config.training_parameters.run_type == "train":
-            return {}
-        step = self.state.step
-        best = self.checkpoints.best() if self.trainer is not None else None
-        if best is not None and self.state.best_step not in (None, step):
-            step = self.state.best_step or step
-            take_weights(self.task, load_checkpoint(best).model, source=str(best))
-            log.info("test: with the best checkpoint, %s", best)
-        for split in (split for split in ("val", "test") if split in self.loaders):
-            known = self.val_figures.get(step) if split == "val" and self.trainer is not None else None
-            found = {f"{split}/{name}": figure for name, figure in (known or self.evaluate_split(split)).items()}
-            if known is None:
-                self.plan.hooks.hook.antmmf_eval_end(state=self.state, split=split, figures=found)
-            figures |= found
+        with self._final_weights() as step:
+            for split in splits:
+                found = self.val_figures.get(step) if split == "val" and split != predicted else None
+                if found is None:
+                    found = self.evaluate_split(split, predict=split == predicted)
+                    named = {f"{split}/{name}": figure for name, figure in found.items()}
+                    self._tell("antmmf_eval_end", state=self.state, split=split, figures=named)
+                figures |= {f"{split}/{name}": figure for name, figure in found.items()}
         return figures
 
+    @contextmanager
+    def _final_weights(self) -> Iterator[int]:
+        """Evaluate with the best checkpoint's weights, else the last, averaged if there is an average; gives their
+        step."""
+        step = self.state.step
+        best = self.world.broadcast(self.checkpoints.best()) if self.trainer is not None else None
+        if best is not None and self.state.best_step not in (None, step):
+            load_model(self.task, weights_of(load_checkpoint(best, verify=False)))
+            log.info("test: with the best checkpoint, %s", best)
+            yield self.state.best_step or step
+            return
+        ema = self.trainer.ema if self.trainer is not None else None
+        with ema.swapped() if ema is not None else nullcontext():
+            yield step
 
-def assemble(plan: RunPlan, *, folder: Path | None = None, limit_steps: int | None = None) -> Run:
+
+def assemble(
+    plan: RunPlan, *, world: World | None = None, folder: Path | None = None, limit_steps: int | None = None
+) -> Run:
     """Build every part of a planned run. ``limit_steps`` trains that many steps only. Raises ``AntmmfError``."""
+    world = world or World()
     train = plan.config.training_parameters
-    device = choose_device(train.device, where=plan.layers.where(("training_parameters", "device")))
+    device = device_of(plan, world)
     if train.num_threads:
         torch.set_num_threads(train.num_threads)
-    folder = folder or choose_folder(plan)
-    checkpoints = Checkpoints(folder / "checkpoints", max_ckpt_num=train.max_ckpt_num)
-    origin = _origin(plan, checkpoints)
-    indexes, tables = _open_indexes(plan)
-    assets = RunAssets(origin.checkpoint.assets if origin.checkpoint else None, texts=_training_texts(plan, indexes))
-    task = build_task(plan, assets).to(device)
+    folder = folder or world.broadcast(choose_folder(plan) if world.is_first else Path())
+    checkpoints = Checkpoints(folder / "checkpoints", max_ckpt_num=train.max_ckpt_num, world=world)
     files = carried_files(plan)
-    quarantine = Quarantine(
-        folder / "quarantine.rank0.jsonl",
-        policy=plan.config.input_attributes.on_bad_sample,
-        max_bad_rate=plan.config.input_attributes.max_bad_rate,
-    )
-    loaders = {split: _loader(plan, split, index, task, quarantine, device) for split, index in indexes.items()}
-    amp = torch.bfloat16 if train.enable_amp else None
-    metrics: list[Metric] = [metric.build() for metric in plan.metrics]
-    fault = monitored_fault(train.monitored_metric, metrics)
-    if fault:
-        path = ("training_parameters", "monitored_metric")
-        raise ConfigError(Problem(".".join(path), plan.layers.where(path), fault))
-    state, notes = RunState(), [origin.note, *_changes(plan, origin)]
+    origin = find_origin(plan, checkpoints, files["plugins.lock.json"])
+    indexes, tables = open_indexes(plan)
+    task, assets = _task_and_assets(plan, origin, indexes, world)
+    task.to(device)
+    frozen = freeze(task, train.freeze)
+    notes = list(origin.notes)
     if origin.checkpoint and not origin.exact:
-        notes.append(str(take_weights(task, origin.checkpoint.model, source=str(origin.checkpoint.path))))
-    steps_per_epoch = loaders["train"].steps_per_epoch if "train" in loaders else 0
-    max_steps = limit_steps or _max_steps(plan, steps_per_epoch)
-    info = RunInfo(
-        recipe=plan.name,
-        save_dir=folder,
-        max_steps=max_steps,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=train.batch_size,
-        device=str(device),
-        notes=(*_lengths(plan, loaders), *notes),
-        config=plan.resolved,
+        source = str(origin.checkpoint.path)
+        transfer = take_weights(task, weights_of(origin.checkpoint), source=source, min_coverage=train.min_coverage)
+        notes += transfer.lines()
+    amp = amp_type(train.enable_amp, device)
+    model = _parallel(plan, task, world, device, amp)
+    quarantine = open_quarantine(plan, folder, world)
+    loaders = {
+        split: build_loader(plan, split, index, task, quarantine, device, world) for split, index in indexes.items()
+    }
+    metrics = _metrics(plan)
+    if frozen:
+        notes.append(f"frozen: {len(frozen)} parameters")
+    processes = f"{world.size} x {device.type}" if world.size > 1 else str(device)
+    info = _info(plan, folder, loaders, limit_steps, processes, notes)
+    run = Run(
+        plan,
+        world,
+        folder,
+        device,
+        RunState(),
+        task,
+        indexes,
+        loaders,
+        metrics,
+        None,
+        checkpoints,
+        info,
+        quarantine,
+        amp,
     )
-    run = Run(plan, folder, device, state, task, loaders, metrics, None, checkpoints, info, quarantine, amp)
+    callbacks = _register_callbacks(plan) if world.is_first else {}
     if "train" in loaders:
-        run.trainer = _trainer(run, files, assets, _register_callbacks(plan), max_steps)
+        run.trainer = _trainer(run, model, files, assets, callbacks)
         if origin.checkpoint and origin.exact:
             run.state = run.trainer.restore(origin.checkpoint)
             if origin.checkpoint.path.parent.resolve() != checkpoints.folder.resolve():
                 run.state.best_value = run.state.best_step = None  # that checkpoint is not in this run's folder
-    else:
-        _register_callbacks(plan)
-    write_start(folder, plan, files, split_tables=tables)
+    if world.is_first:
+        write_start(folder, plan, files, split_tables=tables)
+    world.wait()  # the folder is there
     return run
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where a run starts: fresh, from the weights of a checkpoint, or exactly where one stopped."""
-
-    checkpoint: Checkpoint | None
-    exact: bool
-    note: str
+def device_of(plan: RunPlan, world: World | None = None) -> torch.device:
+    """The device of this process: with several, each has an accelerator of its own."""
+    name = plan.config.training_parameters.device
+    where = plan.layers.where(("training_parameters", "device"))
+    return choose_device(name, where=where, local_rank=world.local_rank if world and world.size > 1 else None)
 
 
-def _origin(plan: RunPlan, checkpoints: Checkpoints) -> Origin:
+def weights_of(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The model's tensors, averaged where the checkpoint has an average."""
+    return {**checkpoint.model, **(checkpoint.ema or {})}
+
+
+def _task_and_assets(
+    plan: RunPlan, origin: Origin, indexes: Mapping[str, Index], world: World
+) -> tuple[Task, RunAssets]:
+    """The task; assets are made by the first process, for all."""
+    texts = training_texts(plan, indexes)
+    assets = RunAssets(origin.checkpoint.assets if origin.checkpoint else None, texts=texts)
+    task = build_task(plan, assets) if world.is_first else None
+    assets = RunAssets(world.broadcast(dict(assets.values())), texts=texts) if world.size > 1 else assets
+    return task or build_task(plan, assets), assets
+
+
+def _parallel(
+    plan: RunPlan, task: Task, world: World, device: torch.device, amp: torch.dtype | None
+) -> torch.nn.Module:
+    """The step of ``task``, as the processes share it; under FSDP2 the task's parameters become shards."""
     train = plan.config.training_parameters
-    newest = checkpoints.latest() if train.resume and train.run_type != "val" else None
-    if newest is not None:
-        checkpoint = load_checkpoint(newest)
-        return Origin(checkpoint, True, f"going on from {newest}, step {checkpoint.state.step}")
-    if train.resume_file is None:
-        return Origin(None, False, f"starting fresh with seed {train.seed}")
-    weights_only = train.restart or train.run_type == "val"
-    path = find_checkpoint(Path(train.resume_file).expanduser(), prefer="best" if weights_only else "latest")
-    checkpoint = load_checkpoint(path)
-    if weights_only:
-        return Origin(checkpoint, False, f"weights from {path}, counting from 0")
-    return Origin(checkpoint, True, f"going on from {path}, counting from {checkpoint.state.step}")
+    path = ("training_parameters", "distributed")
+    if train.distributed is False and world.size > 1:
+        message = f"must not be false when the run is started on {world.size} processes"
+        raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
+    sharded = train.distributed == "fsdp2" and world.size > 1
+    if sharded and amp == torch.float16:
+        message = "fsdp2 does not go with fp16, whose loss scaling needs whole gradients; use bf16 or ddp"
+        raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
+    prepare(
+        task,
+        compile=train.compile,
+        activation_checkpointing=train.activation_checkpointing,
+        channels_last=train.channels_last,
+        sharded=sharded,
+    )
+    if sharded:
+        shard(task, world, device)
+    step = Step(task, world=world, seed=train.seed, device=device, amp=amp)
+    is_trained = "train" in train.run_type.split("+")
+    return wrap(step, device) if world.size > 1 and not sharded and is_trained else step
 
 
-def _changes(plan: RunPlan, origin: Origin) -> Iterator[str]:
-    """What a run that goes on is told differently from the run that stopped."""
-    text = origin.checkpoint.files.get("config.yml") if origin.checkpoint and origin.exact else None
-    before = flat(parse(text, name="config.yml").values) if text else {}
-    after = flat(plan.resolved) if text else {}
-    for key in sorted(before.keys() | after.keys()):
-        old, new = before.get(key), after.get(key)
-        if old != new and key.rpartition(".")[2] not in ("resume", "resume_file", "save_dir"):
-            yield f"changed since that checkpoint: {key} was {old!r}, is {new!r}"
-
-
-def _open_indexes(plan: RunPlan) -> tuple[dict[str, Index], dict[str, list[tuple[str, ...]]]]:
-    """The index of each split that the run reads; data sets that split by themselves also give their table."""
-    wanted = ["val", "test"] if plan.config.training_parameters.run_type == "val" else ["train", "val", "test"]
-    indexes: dict[str, Index] = {}
-    tables: dict[str, list[tuple[str, ...]]] = {}
-    for split in (split for split in wanted if split in plan.datasets):
-        dataset_plan = plan.datasets[split]
-        dataset = dataset_plan.build()
-        component = dataset_plan.component
-        version = f"{component.version} {source_hash(component)}" if component else ""
-        with dataset_plan.blamed():
-            indexes[split] = open_index(
-                dataset,
-                name=dataset_plan.full_name,
-                version=version,
-                parameters=dict(dataset_plan.saved),
-                folder=cache_folder() / "index",
-            )
-            if hasattr(dataset, "split_table"):
-                tables[split] = dataset.split_table()
-    return indexes, tables
-
-
-def _training_texts(plan: RunPlan, indexes: Mapping[str, Index]) -> Callable[[], Iterator[str]]:
-    def texts() -> Iterator[str]:
-        if "train" not in indexes:
-            path = ("training_parameters", "resume_file")
-            message = "its checkpoint lacks something that the model is made from, such as a vocabulary; retrain it"
-            raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
-        return indexes["train"].texts()
-
-    return texts
+def _metrics(plan: RunPlan) -> list[Metric]:
+    metrics: list[Metric] = [metric.build() for metric in plan.metrics]
+    path = ("training_parameters", "monitored_metric")
+    fault = monitored_fault(plan.config.training_parameters.monitored_metric, metrics)
+    if fault:
+        raise ConfigError(Problem(".".join(path), plan.layers.where(path), fault))
+    return metrics
 
 
 def build_task(plan: RunPlan, assets: RunAssets) -> Task:
@@ -246,34 +293,24 @@ def build_task(plan: RunPlan, assets: RunAssets) -> Task:
     return task
 
 
-def _loader(
-    plan: RunPlan, split: str, index: Index, task: Task, quarantine: Quarantine, device: torch.device
-) -> Loader:
-    train = plan.config.training_parameters
-    is_train = split == "train"
-    transform = plan.inputs.get("train_transform" if is_train else "eval_transform")
-    reader = SampleReader(
-        index,
-        dataset=plan.datasets[split].build(),
-        reader=plan.inputs["reader"].build(),
-        reader_name=plan.inputs["reader"].full_name,
-        sampler=plan.inputs["sampler"].build(),
-        transform=transform.build() if transform else None,
-        seed=train.seed,
-        train=is_train,
-    )
-    return Loader(
-        reader,
-        task.collator(is_train),
-        batch_size=train.batch_size if is_train else train.test_batch_size or train.batch_size,
-        train=is_train,
-        seed=train.seed,
-        quarantine=quarantine,
-        micro_batches=train.gradient_accumulation_steps if is_train else 1,
-        num_workers=train.num_workers,
-        device=device,
-        multiprocessing_context=train.worker_start_method,
-        worker_setup=functools.partial(prepare_process, [str(module.__file__) for module in plan.registry.files]),
+def _info(
+    plan: RunPlan,
+    folder: Path,
+    loaders: Mapping[str, Loader],
+    limit_steps: int | None,
+    processes: str,
+    notes: list[str],
+) -> RunInfo:
+    steps_per_epoch = loaders["train"].steps_per_epoch if "train" in loaders else 0
+    return RunInfo(
+        recipe=plan.name,
+        save_dir=folder,
+        max_steps=limit_steps or _max_steps(plan, steps_per_epoch),
+        steps_per_epoch=steps_per_epoch,
+        batch_size=plan.config.training_parameters.batch_size,
+        device=processes,
+        notes=(*lengths(plan, loaders), *notes),
+        config=plan.resolved,
     )
 
 
@@ -281,16 +318,6 @@ def _max_steps(plan: RunPlan, steps_per_epoch: int) -> int:
     train = plan.config.training_parameters
     limits = [train.max_iterations, train.max_epochs * steps_per_epoch if train.max_epochs else None]
     return min((limit for limit in limits if limit is not None), default=0)
-
-
-def _lengths(plan: RunPlan, loaders: Mapping[str, Loader]) -> Iterator[str]:
-    batch = plan.config.training_parameters.batch_size
-    for split, loader in loaders.items():
-        if split == "train":
-            steps = f"{loader.num_samples:,} samples in batches of {batch} = {loader.steps_per_epoch:,} steps"
-            yield f"train: 1 epoch = {steps}"
-        else:
-            yield f"{split}: {loader.num_samples:,} samples"
 
 
 def _register_callbacks(plan: RunPlan) -> dict[str, Any]:
@@ -303,11 +330,15 @@ def _register_callbacks(plan: RunPlan) -> dict[str, Any]:
 
 
 def _trainer(
-    run: Run, files: Mapping[str, str], assets: RunAssets, callbacks: Mapping[str, object], max_steps: int
+    run: Run,
+    model: torch.nn.Module,
+    files: Mapping[str, str],
+    assets: RunAssets,
+    callbacks: Mapping[str, object],
 ) -> Trainer:
     train = run.plan.config.training_parameters
     settings = TrainSettings(
-        max_steps=max_steps,
+        max_steps=run.info.max_steps,
         seed=train.seed,
         device=str(run.device),
         amp=run.amp,
@@ -318,15 +349,23 @@ def _trainer(
         monitored_metric=train.monitored_metric,
         metric_minimize=train.metric_minimize,
         patience=train.patience,
+        auto_micro_batches=train.micro_batch_size == "auto",
+        async_save=train.async_save,
+        signals=[getattr(signal, f"SIG{train.preemption_signal}")] if train.preemption_signal else (),
     )
+    rules = [Group(rule.pattern, rule.lr_scale, rule.weight_decay) for rule in train.parameter_groups]
+    groups = parameter_groups(run.task, rules=rules, layer_lr_decay=train.layer_lr_decay)
     return Trainer(
         run.task,
-        optimizer=build_optimizer(run.plan.optimizer.build(), run.task),
+        model=model,
+        world=run.world,
+        ema=Ema(run.task, decay=train.ema_decay) if train.ema_decay else None,
+        optimizer=build_optimizer(run.plan.optimizer.build(), groups),
         schedule=run.plan.schedule.build(),
         loader=run.loaders["train"],
         settings=settings,
         hook=run.plan.hooks.hook,
-        evaluate_val=functools.partial(run.evaluate_split, "val") if "val" in run.loaders else None,
+        evaluate_val=partial(run.evaluate_split, "val") if "val" in run.loaders else None,
         checkpoints=run.checkpoints,
         assets=assets.values,
         files=files,

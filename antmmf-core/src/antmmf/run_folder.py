@@ -17,6 +17,7 @@ from typing import Any
 
 from antmmf.config.reader import write
 from antmmf.contracts import Figure, RunState
+from antmmf.distributed.environment import restarted, started
 from antmmf.errors import ConfigError, Problem
 from antmmf.plan import RunPlan
 from antmmf.registry import Component
@@ -27,16 +28,16 @@ def choose_folder(plan: RunPlan) -> Path:
     """``save_dir``, or ``save/<recipe>/<time>``; one that is not empty is refused unless ``resume: auto``."""
     train = plan.config.training_parameters
     if train.save_dir is None:
-        base = Path("save") / plan.name / datetime.now().strftime("%Y%m%d-%H%M%S")
+        base = Path("save") / plan.name / (started() or datetime.now().strftime("%Y%m%d-%H%M%S"))
         folder, number = base, 1
-        while folder.exists():
+        while folder.exists() and not restarted():
             folder, number = base.with_name(f"{base.name}-{number}"), number + 1
         return folder
     folder = Path(train.save_dir).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(_problem(plan, f"must be a folder, {folder} is a file"))
     in_use = folder.is_dir() and any(folder.iterdir())
-    if in_use and not train.resume:
+    if in_use and not train.resume and not restarted():
         message = f"{folder} is not empty; set training_parameters.resume auto to go on, or choose another folder"
         raise ConfigError(_problem(plan, message))
     if in_use and not (folder / "provenance.json").is_file():
@@ -69,13 +70,25 @@ def write_start(
             csv.writer(file).writerows([("media", "group", "split"), *rows])
 
 
-def write_results(folder: Path, figures: Mapping[str, Figure], state: RunState, seconds: float) -> None:
-    """``results.json``: the figures of the end, with intervals."""
+def write_results(
+    folder: Path,
+    figures: Mapping[str, Figure],
+    state: RunState,
+    seconds: float,
+    time_shares: Mapping[str, float] | None = None,
+) -> None:
+    """``results.json``: the figures of the end, with intervals, and where the time of training went."""
     values = {
         name: {"value": figure.value, "low": figure.low, "high": figure.high, "n": figure.n}
         for name, figure in figures.items()
     }
-    result = {"step": state.step, "best_step": state.best_step, "seconds": round(seconds, 1), "figures": values}
+    result = {
+        "step": state.step,
+        "best_step": state.best_step,
+        "seconds": round(seconds, 1),
+        "time": {part: round(share, 4) for part, share in (time_shares or {}).items()},
+        "figures": values,
+    }
     temporary = folder / ".results.json"
     temporary.write_text(_json(result), encoding="utf-8")
     os.replace(temporary, folder / "results.json")

@@ -12,6 +12,7 @@ from typing import Any
 
 from antmmf.data.loader import LoadedStep, Loader
 from antmmf.device import peak_memory
+from antmmf.distributed.world import World
 from antmmf.plan import RunPlan
 from antmmf.run import Run, assemble, with_settings
 
@@ -30,8 +31,9 @@ class FirstBatches(Loader):
         return islice(super().epoch(epoch, start=start), self._count)
 
 
-def smoke_run(plan: RunPlan) -> str:
+def smoke_run(plan: RunPlan, world: World | None = None) -> str:
     """Run 3 steps and 2 evaluation batches on the real device and data, save, resume, and report in one line."""
+    world = world or World()
     changes: dict[str, Any] = {
         "resume": False,
         "snapshot_interval": None,
@@ -41,14 +43,15 @@ def smoke_run(plan: RunPlan) -> str:
         "patience": None,
     }
     with tempfile.TemporaryDirectory(prefix="antmmf-smoke-") as name:
-        folder = Path(name) / "run"
+        folder = Path(world.broadcast(name)) / "run"
         plan = replace(plan, callbacks=())  # nothing but the result is printed or tracked
-        run = assemble(with_settings(plan, **changes), folder=folder, limit_steps=STEPS)
+        run = assemble(with_settings(plan, **changes), world=world, folder=folder, limit_steps=STEPS)
         _cut_evaluation(run)
         started = time.monotonic()
         run.execute()
         seconds = time.monotonic() - started
         resumed = _resume(plan, changes, folder, run)
+        world.wait()  # the first process removes the folder
     rate = run.state.step * run.info.batch_size / max(seconds, 1e-9)
     memory = f"{peak_memory(run.device) / 2**20:,.0f} MiB on {run.device}"
     splits = ", ".join(split for split in run.loaders if split != "train") or "none"
@@ -68,7 +71,8 @@ def _cut_evaluation(run: Run) -> None:
 def _resume(plan: RunPlan, changes: dict[str, Any], folder: Path, run: Run) -> str:
     if run.trainer is None:
         return ""
-    again = assemble(with_settings(plan, **{**changes, "resume": "auto"}), folder=folder, limit_steps=STEPS + 1)
+    settings = with_settings(plan, **{**changes, "resume": "auto"})
+    again = assemble(settings, world=run.world, folder=folder, limit_steps=STEPS + 1)
     _cut_evaluation(again)
     assert again.state.step == STEPS, f"resumed at step {again.state.step} instead of {STEPS}"
     again.execute()

@@ -1,26 +1,34 @@
-"""Ctrl-C and SIGTERM end a run between two steps, never inside of one."""
+"""Ctrl-C, SIGTERM and a warning of preemption end a run between two steps, never inside of one."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
+from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
+_ECHO = 3.0  # seconds
+
 
 class StopSignals:
-    """While entered, the first SIGINT or SIGTERM is only noted in ``caught``; a second one acts at once.
+    """While entered, the first SIGINT, SIGTERM or ``extra`` signal is only noted in ``caught``; a second acts at once.
 
-    Only the main thread can listen; elsewhere nothing is caught.
+    Processes stop together: whoever learns of another one's signal sets ``caught`` too. SLURM and torchrun's agent may
+    both pass one signal on, so a second within 3 s does nothing, unless it is SIGINT: Ctrl-C, pressed twice. Only the
+    main thread can listen; elsewhere nothing is caught.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, extra: Sequence[int] = ()) -> None:
         self.caught: int | None = None
+        self._numbers = (signal.SIGINT, signal.SIGTERM, *extra)
         self._before: dict[int, Any] = {}
+        self._first: float | None = None
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in self._numbers:
                 self._before[number] = signal.signal(number, self._note)
         return self
 
@@ -34,8 +42,13 @@ class StopSignals:
         raise SystemExit(128 + (self.caught or 0))
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        self.caught = number
-        self._restore()
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            self.caught = self.caught or number
+        elif number == signal.SIGINT or now - self._first > _ECHO:
+            self._restore()
+            signal.raise_signal(number)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

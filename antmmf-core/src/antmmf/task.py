@@ -25,11 +25,30 @@ class TaskOutput:
     rows: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Features:
+    """What a contrastive loss compares; the run puts together those of all micro-batches and all ranks.
+
+    ``video`` (B, D), ``text`` (N, D), ``owner`` (N,) row of ``video`` that each text belongs to, -1: nobody's.
+    ``extras`` are further tensors of rows. ``terms`` are parts of the loss that need no other rows (masked words);
+    they stay on their rank and are added up.
+    """
+
+    video: Tensor
+    text: Tensor
+    owner: Tensor
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+    terms: Mapping[str, Term] = field(default_factory=dict)
+
+
 class Task(nn.Module, ABC):
     """Base of all tasks. The encoders are called ``vision`` and ``text`` in every task, so that any task's checkpoint
     can start any other. The constructor's keyword parameters are the config schema; ``vision``, ``text``, ``fusion``
     and ``assets`` are filled from ``model_attributes`` and by the run, never from ``params``.
     """
+
+    frozen: tuple[str, ...] = ()
+    """Names of submodules that stay in evaluation mode while the rest is trained."""
 
     @abstractmethod
     def collator(self, train: bool) -> Collator:
@@ -42,3 +61,24 @@ class Task(nn.Module, ABC):
     def evaluate_split(self, rows: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Called once a split with the rows of all its batches, for what needs the model again (cross encoder)."""
         return rows
+
+    def train(self, mode: bool = True) -> Task:
+        """Training mode for everything that is not frozen."""
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
+
+
+class ContrastiveTask(Task):
+    """A task whose loss compares rows: in training the run calls ``encode`` on every micro-batch of every rank and
+    ``loss`` on what all of them gave, so that accumulation and the number of processes change no negatives.
+    """
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Features:
+        """The features of one micro-batch, before anything is compared; no random draw may depend on other rows."""
+
+    @abstractmethod
+    def loss(self, features: Features) -> Mapping[str, Term]:
+        """The terms over all rows of the global batch; every rank computes the same."""

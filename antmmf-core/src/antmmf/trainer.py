@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import torch
 from pluggy import HookRelay
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from antmmf.autopsy import slow_ranks
 from antmmf.batch import Batch
-from antmmf.checkpoint import Checkpoint, Checkpoints
-from antmmf.contracts import Figure, Json, RunState, Schedule, Term
-from antmmf.data.keyed import hashed
+from antmmf.checkpoint import Checkpoint, Checkpoints, load_model, load_optimizer
+from antmmf.contracts import Figure, Json, RunState, Schedule
 from antmmf.data.loader import LoadedStep, Loader
+from antmmf.distributed.world import World
+from antmmf.ema import Ema
 from antmmf.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from antmmf.evaluate import autocast
+from antmmf.memory import find_micro_batches, out_of_memory
 from antmmf.meter import Meter
+from antmmf.step import Step
 from antmmf.stopping import StopSignals
 from antmmf.task import Task
 
-_TINY = 1e-12
+log = logging.getLogger("antmmf")
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """Numbers of a training run. Intervals and ``patience`` are in optimizer steps; None or 0: only at the end.
 
-    ``amp`` is the type to autocast to; only bfloat16, which needs no loss scaling. ``monitored_metric`` is a figure of
-    the validation split, with or without ``val/``.
+    ``amp`` is the type to autocast to; float16 scales the loss. ``monitored_metric`` is a figure of the validation
+    split, with or without ``val/``. ``signals`` are signals that end a run beside SIGINT and SIGTERM.
     """
 
     max_steps: int
@@ -43,13 +52,17 @@ class TrainSettings:
     monitored_metric: str | None = None
     metric_minimize: bool = False
     patience: int | None = None
+    auto_micro_batches: bool = False
+    async_save: bool = False
+    signals: Sequence[int] = ()
 
 
 class Trainer:
-    """Trains ``task``, which is on its device already. ``evaluate_val`` returns unprefixed figures.
+    """Trains ``task``, which is on its device already, through ``model``: a ``Step`` of it, wrapped for many processes.
 
-    ``assets``, asked for at each save, and ``files`` (texts by name) go into every checkpoint, and so does the state
-    of those ``callbacks`` that have a ``state_dict``.
+    Every process of ``world`` has a trainer; hooks are called on the first one. ``evaluate_val`` returns unprefixed
+    figures. ``assets``, asked for at each save, and ``files`` (texts by name) go into every checkpoint, and so does
+    the state of those ``callbacks`` that have a ``state_dict``.
     """
 
     def __init__(
@@ -61,27 +74,41 @@ class Trainer:
         loader: Loader,
         settings: TrainSettings,
         hook: HookRelay,
+        model: nn.Module | None = None,
+        world: World | None = None,
+        ema: Ema | None = None,
         evaluate_val: Callable[[], Mapping[str, Figure]] | None = None,
         checkpoints: Checkpoints | None = None,
         assets: Callable[[], Mapping[str, Json]] = dict,
         files: Mapping[str, str] | None = None,
         callbacks: Mapping[str, object] | None = None,
     ) -> None:
-        assert settings.amp in (None, torch.bfloat16), "float16 needs loss scaling, which is not offered"
         self.task = task
+        self.world = world or World()
+        self.model = model or Step(task, seed=settings.seed, device=settings.device, amp=settings.amp)
         self.optimizer = optimizer
         self.schedule = schedule
         self.loader = loader
         self.settings = settings
         self.hook = hook
+        self.ema = ema
         self.evaluate_val = evaluate_val
         self.checkpoints = checkpoints
         self.assets = assets
         self.files = dict(files or {})
         self.callbacks = dict(callbacks or {})
-        self.meter = Meter(loader.keys)
+        is_half = settings.amp == torch.float16
+        self.scaler = torch.amp.GradScaler(torch.device(settings.device).type) if is_half else None
+        step = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+        assert isinstance(step, Step)
+        self._watch = step.watch
+        self.meter = Meter(loader.keys, self._watch, world=self.world, check_norm=not is_half)
+        self._is_on_cpu = torch.device(settings.device).type == "cpu"
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self._generators = _default_generators(torch.device(settings.device))
+        self._hosts: list[str] = []
+        self._slow = ""  # the process that was slow at the last report
+        self._ghost: Batch | None = None
+        self._idle_since: int | None = None  # the position since which this epoch had no good sample
         self._evaluated_at: int | None = None
         self._saved_at: int | None = None
         for group in optimizer.param_groups:
@@ -90,109 +117,132 @@ class Trainer:
     def fit(self, state: RunState) -> None:
         """Train from ``state`` to the last step; ``state`` moves along.
 
-        SIGINT and SIGTERM finish the step, save, and then raise ``KeyboardInterrupt`` or ``SystemExit``.
+        SIGINT, SIGTERM and ``settings.signals``, sent to any process, finish the step and save on all of them, and
+        then raise ``KeyboardInterrupt`` or ``SystemExit``.
         """
         self.task.train()
-        stream = self._stream(state)
-        stopped = False
-        with StopSignals() as signals:
+        self._hosts = self.world.collect(platform.node())
+        self._idle_since = state.position
+        if self.settings.auto_micro_batches:
+            self.loader.micro_batches = state.micro_batches = find_micro_batches(self, state)
+        stream = self.loader.stream(state.epoch, start=state.position)
+        stopped, caught, waiting = False, None, "start"
+        with StopSignals(self.settings.signals) as signals:
             while state.step < self.settings.max_steps and not stopped:
-                self.meter.start()
+                self._watch.start()
                 loaded = next(stream)
-                self.meter.lap("data")
+                self._watch.lap(waiting)
+                waiting = "data"
+                batches, num_ghosts, caught = self._agree(loaded, signals.caught)
+                if caught:
+                    break
+                if loaded.epoch != state.epoch:
+                    self._begin_epoch(loaded.epoch, state)
                 state.position += loaded.samples
                 state.bad_samples = self.loader.quarantine.count
-                if loaded.batches:  # else every sample was bad and left out: the position moves, the step does not
-                    self._step(loaded.batches, state)
+                if batches:  # else every sample was bad and left out: the position moves, the step does not
+                    self._step(batches, num_ghosts, state)
                     stopped = self._between_steps(state)
-                if signals.caught:
-                    self._save(state, best=False)
-                    signals.end()
-            self._finish(state)
-            if signals.caught:
+                if signals.caught and self.world.size == 1:  # with others, when all have heard of it
+                    caught = signals.caught
+                    break
+            if not caught:
+                self._finish(state)
+                caught = int(self.world.exchange([signals.caught or 0]).max())
+            if caught:
+                self._save(state, best=False)
+                self._wait_for_saves(state)
+                signals.caught = caught
                 signals.end()
 
     def restore(self, checkpoint: Checkpoint) -> RunState:
         """Take everything that ``checkpoint`` holds, so that ``fit`` goes on as if it had never stopped."""
-        if checkpoint.optimizer is None:
+        saved = checkpoint.optimizer
+        if saved is None:
             raise CheckpointError(f"{checkpoint.path} has no optimizer state; take its weights with restart: true")
         try:
-            self.task.load_state_dict(dict(checkpoint.model))
-            self.optimizer.load_state_dict(checkpoint.optimizer)
-        except (RuntimeError, ValueError) as error:
+            load_model(self.task, checkpoint.model)
+            load_optimizer(self.optimizer, saved["optimizer"])
+            if self.scaler is not None and saved["scaler"] is not None:
+                self.scaler.load_state_dict(saved["scaler"])
+            if self.ema is not None:
+                self.ema = Ema(self.task, decay=self.ema.decay)  # a run that had no average begins one here
+                if checkpoint.ema is not None:
+                    self.ema.load_state_dict(checkpoint.ema)
+        except (RuntimeError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"{checkpoint.path} does not fit this run: {reason}") from error
         for name, callback in self.callbacks.items():
             if name in checkpoint.callbacks and hasattr(callback, "load_state_dict"):
                 callback.load_state_dict(checkpoint.callbacks[name])
+        if self.checkpoints is not None and checkpoint.path.parent.resolve() == self.checkpoints.folder.resolve():
+            self._saved_at = checkpoint.state.step
         return checkpoint.state
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
-    def _stream(self, state: RunState) -> Iterator[LoadedStep]:
-        while True:
-            start, num_batches = state.position, 0
-            for loaded in self.loader.epoch(state.epoch, start=start):
-                num_batches += len(loaded.batches)
-                yield loaded
-            if not num_batches and start == 0:
-                raise DataError(f"an epoch gave not one good sample: {self.loader.quarantine.summary()}")
-            state.epoch += 1
-            state.position = 0
+    def _begin_epoch(self, epoch: int, state: RunState) -> None:
+        if self._idle_since == 0:
+            raise DataError(f"an epoch gave not one good sample: {self.loader.quarantine.summary()}")
+        state.epoch, state.position = epoch, 0
+        self._idle_since = 0
 
-    def _step(self, batches: tuple[Batch, ...], state: RunState) -> None:
+    def _agree(self, loaded: LoadedStep, caught: int | None) -> tuple[list[Batch], int, int | None]:
+        """As many micro-batches as the process that has most, how many of them are ghosts at the end, and the signal
+        that any process caught."""
+        batches = list(loaded.batches)
+        num_own = len(batches)
+        self.meter.decode_seconds += loaded.seconds
+        if self.world.size == 1:
+            return batches, 0, None
+        most, caught = (int(value) for value in self.world.exchange([num_own, caught or 0]).amax(0))
+        if num_own < most:
+            self._ghost = batches[-1] if batches else self._ghost or self.loader.any_batch()
+            batches += [self._ghost] * (most - num_own)
+        self._watch.lap("communication")
+        return batches, most - num_own, caught
+
+    def _step(self, batches: list[Batch], num_ghosts: int, state: RunState) -> None:
         """One optimizer step over all micro-batches, with the loss that one large batch would have."""
         self._set_rate(state.step)
-        moved = [self._move(batch) for batch in batches]
-        counts = self._counts(moved, state.step) if len(moved) > 1 else None
-        values: dict[str, Tensor] = {}
-        for micro, batch in enumerate(moved):
-            parts = self._forward(batch, state.step, micro, counts)
+        try:
+            moved = batches if self._is_on_cpu else [self.move(batch) for batch in batches]
+            self._watch.lap("to_device")
+            parts = self.model(moved, state.step, num_ghosts)
             loss = reduce(torch.add, parts.values())
-            self.meter.lap("forward")
-            loss.backward()  # type: ignore[no-untyped-call]
-            self.meter.lap("backward")
-            for name, part in parts.items():
-                values[name] = values[name] + part.detach() if name in values else part.detach()
+            self._watch.lap("forward")
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+            self._watch.lap("backward")
+            norm = self._update(state.step)
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(self.settings.device, batches) from error
+        self._watch.lap("optimizer")
+        state.step += 1
+        self._idle_since = None
+        values = {name: part.detach() for name, part in parts.items()}
+        ids = [batch.ids.clone() for batch in batches[: len(batches) - num_ghosts]]
+        self.meter.add_step(state.step, terms=values, norm=norm, ids=ids)
+
+    def move(self, batch: Batch) -> Batch:
+        """The batch on the run's device."""
+        return batch.to(self.settings.device, non_blocking=True)
+
+    def _update(self, step: int) -> Tensor | None:
         norm = None
         if self.settings.max_grad_l2_norm is not None:
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)  # once a step: clipping is of true gradients
             norm = nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_l2_norm)
-        self.optimizer.step()
+            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.meter.lap("optimizer")
-        state.step += 1
-        self.meter.add_step(state.step, terms=values, norm=norm, ids=[batch.ids.clone() for batch in batches])
-
-    def _move(self, batch: Batch) -> Batch:
-        device = torch.device(self.settings.device)
-        return batch if device.type == "cpu" else batch.to(device, non_blocking=True)
-
-    def _forward(
-        self, batch: Batch, step: int, micro: int, counts: Mapping[str, Tensor | float] | None
-    ) -> dict[str, Tensor]:
-        """The weighted parts of the loss; ``counts`` are those of the whole step, None where this is all of it."""
-        terms = self._terms(batch, step, micro)
-        if counts is None:
-            return {name: _part(term, term.count) for name, term in terms.items()}
-        return {name: _part(term, counts[name]) for name, term in terms.items()}
-
-    def _terms(self, batch: Batch, step: int, micro: int) -> Mapping[str, Term]:
-        seed = hashed(self.settings.seed, "forward", step, micro, 0)  # 0: the rank
-        for generator in self._generators:
-            generator.manual_seed(seed)
-        with autocast(self.settings.device, self.settings.amp):
-            terms = self.task(batch).terms
-        assert terms, f"{type(self.task).__name__} returned no terms in training"
-        return terms  # type: ignore[no-any-return]
-
-    def _counts(self, batches: list[Batch], step: int) -> dict[str, Tensor | float]:
-        """Each term's count over all micro-batches, by a forward pass of its own: backward needs them beforehand."""
-        counts: dict[str, Tensor | float] = {}
-        with torch.no_grad():
-            for micro, batch in enumerate(batches):
-                for name, term in self._terms(batch, step, micro).items():
-                    counts[name] = counts.get(name, 0.0) + term.count
-        return counts
+        if self.ema is not None:
+            self.ema.update(step)
+        return norm
 
     def _set_rate(self, step: int) -> None:
         factor = self.schedule(step, self.settings.max_steps)
@@ -206,30 +256,48 @@ class Trainer:
         improved = stopped = False
         if _due(self.settings.log_interval, state):
             self._report(state)
+        if state.step == self.settings.max_steps:
+            return True  # what else is due is done at the end
         if _due(self.settings.evaluation_interval, state):
             improved, stopped = self._evaluate(state)
         if improved or _due(self.settings.snapshot_interval, state):
             self._save(state, best=improved)
         return stopped
 
+    def _tell(self, event: str, **facts: Any) -> Any:
+        """Call a hook, on the first process only."""
+        return getattr(self.hook, event)(**facts) if self.world.is_first else None
+
     def _report(self, state: RunState) -> None:
+        if self.checkpoints is not None:
+            for saved, path in self.checkpoints.finished():
+                self._tell("antmmf_checkpoint_saved", state=saved, path=path)
         if len(self.meter) == 0:
             return
-        report = self.meter.report(lr=self.optimizer.param_groups[0]["lr"])
-        self.hook.antmmf_step_end(state=state, report=report)
+        report, ranks = self.meter.report(lr=self.optimizer.param_groups[0]["lr"])
+        slow = slow_ranks(ranks, self._hosts) or ""
+        who = slow.partition(" is ")[0]
+        if who != self._slow and slow and self.world.is_first:
+            log.warning(slow)
+        self._slow = who
+        self._tell("antmmf_step_end", state=state, report=report)
 
     def _evaluate(self, state: RunState) -> tuple[bool, bool]:
         """Evaluate the validation split; is it the best so far, and should training stop?"""
         if self.evaluate_val is None:
             return False, False
         self._report(state)  # diverged weights are reported as such, not as a strange figure
-        figures = {f"val/{name}": figure for name, figure in self.evaluate_val().items()}
+        started = time.perf_counter()
+        with self.ema.swapped() if self.ema is not None else nullcontext():
+            figures = {f"val/{name}": figure for name, figure in self.evaluate_val().items()}
+        self.meter.total["evaluation"] += time.perf_counter() - started
         self._evaluated_at = state.step
         improved = self._improved(state, figures)
-        self.hook.antmmf_eval_end(state=state, split="val", figures=figures)
+        self._tell("antmmf_eval_end", state=state, split="val", figures=figures)
         patience = self.settings.patience
         tired = bool(patience) and state.best_step is not None and state.step - state.best_step >= (patience or 0)
-        return improved, tired or self.hook.antmmf_should_stop(state=state, figures=figures) is True
+        asked = self._tell("antmmf_should_stop", state=state, figures=figures) is True
+        return improved, self.world.broadcast(tired or asked)
 
     def _improved(self, state: RunState, figures: Mapping[str, Figure]) -> bool:
         if self.settings.monitored_metric is None:
@@ -253,10 +321,15 @@ class Trainer:
         self._report(state)  # weights of a loss that is not finite are never saved
         if self.checkpoints is None or (self._saved_at == state.step and not best):
             return
-        path = self.checkpoints.save(
+        started = time.perf_counter()
+        self.checkpoints.save(
             state,
             model=self.task.state_dict(),
-            optimizer=self.optimizer.state_dict(),
+            optimizer={
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": None if self.scaler is None else self.scaler.state_dict(),
+            },
+            ema=None if self.ema is None else self.ema.state_dict(),
             callbacks={
                 name: callback.state_dict()
                 for name, callback in self.callbacks.items()
@@ -265,33 +338,23 @@ class Trainer:
             assets=self.assets(),
             files=self.files,
             best=best,
+            in_background=self.settings.async_save,
         )
         self._saved_at = state.step
-        self.hook.antmmf_checkpoint_saved(state=state, path=path)
+        self.meter.total["saving"] += time.perf_counter() - started
 
     def _finish(self, state: RunState) -> None:
         improved = False
         if self._evaluated_at != state.step:
             improved, _ = self._evaluate(state)
         self._save(state, best=improved)
+        self._wait_for_saves(state)
+
+    def _wait_for_saves(self, state: RunState) -> None:
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
+        self._report(state)
 
 
 def _due(interval: int | None, state: RunState) -> bool:
     return bool(interval) and state.step % (interval or 1) == 0
-
-
-def _part(term: Term, count: Tensor | float) -> Tensor:
-    """``weight * sum / count``; a count of 0 comes with a sum of 0, and gives 0."""
-    if isinstance(count, Tensor):
-        mean = term.sum / count.clamp(min=_TINY)
-        return mean if term.weight == 1 else mean * term.weight
-    return term.sum * (term.weight / max(count, _TINY))
-
-
-def _default_generators(device: torch.device) -> list[torch.Generator]:
-    """The generators that dropout draws from on ``device``."""
-    if device.type == "cpu":
-        return [torch.default_generator]
-    offered = getattr(torch.get_device_module(device), "default_generators", ())
-    assert offered, f"torch names no default generators for {device}"
-    return [torch.default_generator, offered[device.index or 0]]

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from antmmf.batch import Batch
-from antmmf.contracts import Clip, Figure, Record, Sample, Term
+from antmmf.contracts import Clip, Figure, Metric, Record, Sample, Term
 from antmmf.data.index import open_index
 from antmmf.data.keyed import hashed
 from antmmf.data.loader import Loader
 from antmmf.data.media import SampleReader
 from antmmf.errors import DataError
+from antmmf.evaluate import measure, split_rows
 from antmmf.task import Task, TaskOutput
 from torch import Tensor, nn
 
@@ -106,7 +107,7 @@ class ToyTask(Task):
         return ToyCollator()
 
     def forward(self, batch: Batch) -> TaskOutput:
-        video = self.dropout(self.vision(batch.frames.flatten(1).float() / 255))  # (B, 8)
+        video = self.dropout(self.vision(batch.frames.flatten(1) / 255))  # (B, 8), in the default type
         if not self.training:
             return TaskOutput(rows={"video": video, "video_id": batch.ids})
         own = video[batch.owner]  # (N, 8)
@@ -160,6 +161,13 @@ def toy_loader(
     keys = [f"clip{i}" for i in range(num)] if keys is None else keys
     reader = toy_reader(folder, keys=keys, train=train, seed=seed)
     return Loader(reader, ToyCollator(), train=train, seed=seed, **{"batch_size": 4, **options})
+
+
+def evaluate(
+    task: Task, loader: Loader, metrics: Sequence[Metric], amp: torch.dtype | None = None
+) -> dict[str, Figure]:
+    """The figures of a split on the CPU."""
+    return measure(metrics, split_rows(task, loader, device="cpu", amp=amp))
 
 
 def load_file(path: Path) -> None:

@@ -1,17 +1,21 @@
-"""Checkpoints: exact round trips, wholeness, pointers, pruning; and weights into another model."""
+"""Checkpoints of one process: exact round trips, wholeness, pointers, pruning, saving in the background."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 import torch
-from antmmf.checkpoint import Checkpoints, find_checkpoint, load_checkpoint, pack, take_weights, unpack
+from antmmf.checkpoint import Checkpoints, find_checkpoint, load_checkpoint, pack, unpack
 from antmmf.contracts import RunState
 from antmmf.errors import CheckpointError
 from engine_toys import ToyTask
-from torch import nn
+from safetensors.torch import load_file
 
 
 def save(folder: Path, step: int, *, keep: int | None = None, best: bool = False) -> Path:
@@ -80,6 +84,42 @@ def test_views_into_one_memory_and_odd_strides_come_back(tmp_path: Path) -> None
     loaded = load_checkpoint(Checkpoints(tmp_path).save(RunState(), model=model)).model
     for name, tensor in model.items():
         assert torch.equal(loaded[name], tensor), name
+
+
+def test_safetensors_reads_what_was_written(tmp_path: Path) -> None:
+    model = {
+        "": torch.arange(3, dtype=torch.int8),
+        "half": torch.randn(2, 3).bfloat16(),
+        "scalar": torch.tensor(2.5, dtype=torch.float64),
+        "none": torch.zeros(0, 4),
+        "mask": torch.tensor([True, False]),
+        "ümlaut": torch.randn(5, dtype=torch.float16),
+    }
+    path = Checkpoints(tmp_path).save(RunState(), model=model)
+    for read in (load_file(path / "model.safetensors"), load_checkpoint(path).model):
+        assert read.keys() == model.keys()
+        for name, tensor in model.items():
+            assert (read[name].dtype, read[name].shape) == (tensor.dtype, tensor.shape)
+            assert torch.equal(read[name], tensor), name
+
+
+def test_a_tensor_that_was_read_does_not_hang_on_its_file(tmp_path: Path) -> None:
+    model = {"x": torch.randn(1000)}
+    path = Checkpoints(tmp_path).save(RunState(), model=model)
+    read = load_checkpoint(path).model["x"]
+    file = path / "model.safetensors"
+    file.write_bytes(bytes(file.stat().st_size))
+    assert torch.equal(read, model["x"])
+
+
+def test_a_moving_average_comes_back(tmp_path: Path) -> None:
+    path = Checkpoints(tmp_path).save(RunState(), model={"x": torch.zeros(2)}, ema={"x": torch.ones(2)})
+    loaded = load_checkpoint(path)
+    assert loaded.ema is not None
+    assert torch.equal(loaded.ema["x"], torch.ones(2))
+    assert torch.equal(loaded.model["x"], torch.zeros(2))
+    assert load_checkpoint(save(tmp_path, 1)).ema is None
+    assert load_checkpoint(save(tmp_path, 2)).optimizer is None
 
 
 def test_no_file_of_a_checkpoint_is_a_pickle_or_an_archive(tmp_path: Path) -> None:
@@ -156,9 +196,31 @@ def test_without_a_limit_all_are_kept(tmp_path: Path, keep: int | None) -> None:
 
 def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
     save(tmp_path, 1)
-    save(tmp_path, 1, best=True)
-    assert steps(tmp_path) == ["best", "latest", "step_000001"]
-    load_checkpoint(tmp_path / "step_000001")
+    assert save(tmp_path, 1, best=True) == tmp_path / "step_000001-2"
+    assert steps(tmp_path) == ["best", "latest", "step_000001-2"]
+    assert save(tmp_path, 1) == tmp_path / "step_000001-3"
+    assert steps(tmp_path) == ["best", "latest", "step_000001-2", "step_000001-3"]  # best is never removed
+
+
+def test_a_step_that_was_saved_again_is_found_by_its_first_name(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 1)
+    assert find_checkpoint(tmp_path / "step_000001", prefer="latest") == tmp_path / "step_000001-2"
+    assert load_checkpoint(tmp_path / "step_000001").path == tmp_path / "step_000001-2"
+
+
+def test_a_step_saved_again_counts_once(tmp_path: Path) -> None:
+    for step in (1, 2, 2, 3, 3, 3):
+        save(tmp_path, step, keep=2)
+    assert steps(tmp_path) == ["latest", "step_000002-2", "step_000003-3"]
+
+
+def test_remains_are_removed_before_anything_is_written(tmp_path: Path) -> None:
+    remains = tmp_path / ".old-step_000001"
+    remains.mkdir()
+    with pytest.raises(AssertionError, match=r"x: safetensors has no torch\.complex128"):
+        Checkpoints(tmp_path).save(RunState(step=2), model={"x": torch.zeros(1, dtype=torch.complex128)})
+    assert not remains.exists()
 
 
 def test_steps_are_numbers_not_words(tmp_path: Path) -> None:
@@ -187,18 +249,167 @@ def test_a_place_without_a_checkpoint_is_an_error_that_says_what_to_give(tmp_pat
         find_checkpoint(tmp_path / "nowhere", prefer="best")
 
 
-def test_weights_that_fit_are_taken_and_the_rest_is_told() -> None:
-    source = {**nn.Linear(2, 3).state_dict(), "head.weight": torch.ones(1)}
-    model = nn.Linear(2, 3)
-    model.extra = nn.Parameter(torch.zeros(2))
-    transfer = take_weights(model, source, source="F")
-    assert torch.equal(model.weight, source["weight"])
-    assert (transfer.taken, transfer.left, transfer.random) == (("weight", "bias"), ("head.weight",), ("extra",))
-    assert str(transfer) == "2 tensors taken, 1 left, 1 random; left: head.weight; random: extra"
+# --- damage -----------------------------------------------------------------------------------------------------------
 
 
-def test_weights_of_which_none_fits_are_an_error() -> None:
-    with pytest.raises(
-        CheckpointError, match=r"F: none of its 1 tensors fits the model; it has module\.weight, .*needs"
-    ):
-        take_weights(nn.Linear(2, 3), {"module.weight": torch.ones(3, 2)}, source="F")
+def damage(path: Path, name: str = "model.safetensors") -> None:
+    content = bytearray((path / name).read_bytes())
+    content[-1] ^= 1
+    (path / name).write_bytes(content)
+
+
+def test_of_damaged_ones_the_newest_whole_one_is_taken_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one, two, three = (save(tmp_path, step) for step in (1, 2, 3))
+    assert Checkpoints(tmp_path).newest_whole() == three
+    damage(three)
+    (two / "state.json").unlink()
+    with caplog.at_level(logging.WARNING, "antmmf"):
+        assert Checkpoints(tmp_path).newest_whole() == one
+    assert caplog.messages == [
+        f"{three / 'model.safetensors'} is damaged: it is not what the manifest says; using {one} instead",
+        f"{two / 'state.json'} is missing from the checkpoint; using {one} instead",
+    ]
+
+
+def test_a_manifest_with_any_wrong_byte_is_harmless_or_refused(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    manifest = save(tmp_path, 2) / "manifest.json"
+    content = manifest.read_bytes()
+    used = set()
+    for place in range(len(content)):
+        manifest.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        whole = Checkpoints(tmp_path).newest_whole()
+        assert whole is not None
+        used.add(whole.name)
+    assert used == {"step_000001", "step_000002"}
+
+
+def test_checkpoints_of_which_none_is_whole_are_an_error(tmp_path: Path) -> None:
+    assert Checkpoints(tmp_path).newest_whole() is None
+    damage(save(tmp_path, 1))
+    (save(tmp_path, 2) / "manifest.json").unlink()
+    message = r"none of its 2 checkpoints is whole: .*step_000002 .*no manifest\.json; .*step_000001/model.* is damaged"
+    with pytest.raises(CheckpointError, match=message):
+        Checkpoints(tmp_path).newest_whole()
+
+
+def test_a_damaged_one_that_is_named_is_refused_with_the_newest_whole_one(tmp_path: Path) -> None:
+    one, two = save(tmp_path, 1), save(tmp_path, 2)
+    damage(two)
+    with pytest.raises(CheckpointError, match=r"is damaged.*; the newest whole one beside it is step_000001$"):
+        load_checkpoint(two)
+    damage(one)
+    with pytest.raises(CheckpointError, match=r"is damaged.*; there is no whole one beside it$"):
+        load_checkpoint(two)
+
+
+@pytest.mark.parametrize("content", ["", "step_000009", "..", "step_1e3"])
+def test_a_pointer_to_nothing_is_passed_over(tmp_path: Path, content: str) -> None:
+    path = save(tmp_path, 1)
+    for pointer in ("latest", "best"):
+        (tmp_path / pointer).write_text(content)
+    checkpoints = Checkpoints(tmp_path)
+    assert (checkpoints.latest(), checkpoints.newest_whole(), checkpoints.best()) == (path, path, None)
+
+
+def test_what_latest_names_is_newer_than_a_save_that_was_killed_before_it(tmp_path: Path) -> None:
+    one, two = save(tmp_path, 1, best=True), save(tmp_path, 2, best=True)
+    (tmp_path / "latest").write_text(one.name)  # killed after best, before latest
+    assert Checkpoints(tmp_path).newest_whole() == one
+    damage(one)
+    assert Checkpoints(tmp_path).newest_whole() == two
+
+
+# --- names of wrappers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["module.vision.weight", "task.vision.weight", "vision._orig_mod.weight"])
+def test_a_wrappers_name_is_never_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(AssertionError):
+        Checkpoints(tmp_path).save(RunState(), model={name: torch.zeros(1)})
+    assert not list(tmp_path.iterdir())
+
+
+# --- in the background ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """No folder is renamed until it is set."""
+    event, rename = threading.Event(), os.rename
+
+    def wait(source: Path, target: Path) -> None:
+        assert event.wait(60)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", wait)
+    return event
+
+
+def test_a_save_in_the_background_returns_before_it_is_whole(tmp_path: Path, gate: threading.Event) -> None:
+    checkpoints, model, state = Checkpoints(tmp_path), {"x": torch.zeros(3)}, RunState(step=1)
+    path = checkpoints.save(state, model=model, in_background=True)
+    assert checkpoints.finished() == []
+    assert checkpoints.latest() is None
+    model["x"].fill_(7)
+    state.step = 2  # the run goes on meanwhile
+    gate.set()
+    checkpoints.wait()
+    assert checkpoints.finished() == [(RunState(step=1), path)]
+    assert checkpoints.finished() == []
+    assert torch.equal(load_checkpoint(path).model["x"], torch.zeros(3))
+
+
+def test_a_save_waits_for_the_one_before_it(tmp_path: Path, gate: threading.Event) -> None:
+    checkpoints, model = Checkpoints(tmp_path, max_ckpt_num=2), {"x": torch.zeros(1000), "y": torch.zeros(2)}
+    threading.Timer(0.05, gate.set).start()
+    for step in range(1, 6):
+        model["x"].fill_(step)
+        checkpoints.save(RunState(step=step), model={**model, "z": torch.zeros(step)}, in_background=step != 3)
+    checkpoints.wait()
+    assert [state.step for state, _ in checkpoints.finished()] == [1, 2, 3, 4, 5]
+    assert steps(tmp_path) == ["latest", "step_000004", "step_000005"]
+    for step in (4, 5):
+        loaded = load_checkpoint(tmp_path / f"step_{step:06d}").model
+        assert torch.equal(loaded["x"], torch.full((1000,), float(step)))
+        assert loaded["z"].shape == (step,)
+
+
+def test_tied_weights_stay_tied_in_the_background(tmp_path: Path) -> None:
+    checkpoints, task = Checkpoints(tmp_path), ToyTask()
+    path = checkpoints.save(RunState(), model=task.state_dict(), in_background=True)
+    checkpoints.wait()
+    assert "head.weight" not in load_file(path / "model.safetensors")
+    assert torch.equal(load_checkpoint(path).model["head.weight"], task.head.weight)
+
+
+def test_the_longest_stall_is_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.longest_stall == 0
+    checkpoints.save(RunState(step=1), model={"x": torch.zeros(1)})
+    longest = checkpoints.longest_stall
+    assert longest > 0
+    checkpoints.longest_stall = 1e9
+    checkpoints.save(RunState(step=2), model={"x": torch.zeros(1)})
+    assert checkpoints.longest_stall == 1e9
+
+
+@pytest.mark.parametrize("ask", ["wait", "finished", "save"])
+def test_a_failure_in_the_background_is_raised_once_by_whatever_asks_next(tmp_path: Path, ask: str) -> None:
+    place = tmp_path / "c"
+    checkpoints, model = Checkpoints(place), {"x": torch.zeros(1)}
+    checkpoints.save(RunState(step=1), model=model)
+    shutil.rmtree(place)
+    place.write_text("in the way")
+    checkpoints.save(RunState(step=2), model=model, in_background=True)
+    while not checkpoints._pending[1].done():  # type: ignore[index]
+        pass
+    asks = {"save": lambda: checkpoints.save(RunState(step=3), model=model)}
+    with pytest.raises(CheckpointError, match=r"c/step_000002 could not be written: File exists; it needs"):
+        asks.get(ask, getattr(checkpoints, ask))()
+    place.unlink()
+    checkpoints.wait()
+    path = checkpoints.save(RunState(step=3), model=model)
+    assert [saved for _, saved in checkpoints.finished()] == [place / "step_000001", path]

@@ -9,15 +9,14 @@ import pytest
 import torch
 from antmmf.data.quarantine import Quarantine
 from antmmf.errors import DataError
-from antmmf.evaluate import evaluate
 from antmmf.task import TaskOutput
-from engine_toys import ToyMetric, ToyTask, toy_loader, toy_reader
+from engine_toys import ToyMetric, ToyTask, evaluate, toy_loader, toy_reader
 from torch import Tensor
 
 
 def test_figures_are_those_of_the_whole_split_in_evaluation_mode(tmp_path: Path) -> None:
     task = ToyTask()
-    figures = evaluate(task, toy_loader(tmp_path, num=10, train=False), [ToyMetric()], device="cpu", amp=None)
+    figures = evaluate(task, toy_loader(tmp_path, num=10, train=False), [ToyMetric()])
     reader = toy_reader(tmp_path / "again", keys=[f"clip{i}" for i in range(10)], train=False)
     frames = torch.stack([reader.read(row, epoch=0).frames for row in range(10)])
     expected = task.vision(frames.flatten(1).float() / 255).mean().detach()
@@ -32,10 +31,10 @@ def test_the_task_sees_the_rows_of_the_split_once(tmp_path: Path) -> None:
     class Whole(ToyTask):
         def evaluate_split(self, rows: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
             seen.append(rows["video_id"].shape)
-            assert torch.is_inference_mode_enabled()
+            assert not torch.is_grad_enabled()
             return {"video": rows["video"][:2]}
 
-    figures = evaluate(Whole(), toy_loader(tmp_path, num=10, train=False), [ToyMetric()], device="cpu", amp=None)
+    figures = evaluate(Whole(), toy_loader(tmp_path, num=10, train=False), [ToyMetric()])
     assert seen == [(10,)]
     assert figures["num"].value == 2
 
@@ -47,18 +46,18 @@ def test_rows_of_half_precision_reach_metrics_in_full(tmp_path: Path) -> None:
             super().update(rows)
 
     loader = toy_loader(tmp_path, num=4, train=False)
-    evaluate(ToyTask(), loader, [Looking()], device="cpu", amp=torch.bfloat16)
+    evaluate(ToyTask(), loader, [Looking()], amp=torch.bfloat16)
 
 
 def test_bad_samples_are_left_out_of_the_count(tmp_path: Path) -> None:
     loader = toy_loader(tmp_path, keys=["a", "bad", "c"], train=False, quarantine=Quarantine(policy="skip"))
-    assert evaluate(ToyTask(), loader, [ToyMetric()], device="cpu", amp=None)["num"].value == 2
+    assert evaluate(ToyTask(), loader, [ToyMetric()])["num"].value == 2
 
 
 def test_a_split_of_which_nothing_can_be_read_is_an_error(tmp_path: Path) -> None:
     loader = toy_loader(tmp_path, keys=["bad"], train=False, quarantine=Quarantine(policy="skip"))
     with pytest.raises(DataError, match="nothing to evaluate: 1 bad sample,"):
-        evaluate(ToyTask(), loader, [], device="cpu", amp=None)
+        evaluate(ToyTask(), loader, [])
 
 
 def test_rows_that_are_nan_are_named(tmp_path: Path) -> None:
@@ -67,9 +66,9 @@ def test_rows_that_are_nan_are_named(tmp_path: Path) -> None:
             return TaskOutput(rows={"video": torch.full((len(batch), 2), float("nan"))})
 
     with pytest.raises(DataError, match="rows 'video' are NaN"):
-        evaluate(Broken(), toy_loader(tmp_path, train=False), [], device="cpu", amp=None)
+        evaluate(Broken(), toy_loader(tmp_path, train=False), [])
 
 
 def test_two_metrics_with_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="two metrics return 'num'"):
-        evaluate(ToyTask(), toy_loader(tmp_path, train=False), [ToyMetric(), ToyMetric()], device="cpu", amp=None)
+        evaluate(ToyTask(), toy_loader(tmp_path, train=False), [ToyMetric(), ToyMetric()])

@@ -1,7 +1,7 @@
 """The entry of ``antmmf``: lazily loaded commands, and what an error looks like.
 
 Exit codes: 0 done; 1 a defect, or ``doctor`` found something broken; 2 the user can mend it (one line says how);
-130 interrupted.
+130 interrupted; 128 + n stopped by signal n. Several processes end with the code that one would have.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import click
 
+from antmmf.distributed.environment import ranks
 from antmmf.errors import AntmmfError, ConfigError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -86,34 +87,37 @@ def main(argv: list[str] | None = None) -> NoReturn:
     arguments = [argument for argument in arguments if argument != "--debug"]
     arguments = {(): ["--help"], ("--version",): ["version"]}.get(tuple(arguments), arguments)
     try:
-        code = cli.main(arguments, prog_name="antmmf", standalone_mode=False)
+        code = cli.main(arguments, prog_name="antmmf", standalone_mode=False, obj=debug)
         sys.exit(code if isinstance(code, int) else 0)
-    except AntmmfError as error:
-        if debug:
-            traceback.print_exc()
-        _fail(error)
-    except click.UsageError as error:
-        hint = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
-        click.echo(f"antmmf: {error.format_message()}{hint}", err=True)
-        sys.exit(2)
-    except click.ClickException as error:
-        click.echo(f"antmmf: {error.format_message()}", err=True)
-        sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("antmmf: interrupted", err=True)
+        if ranks().size == 1:  # else the launcher says so, once
+            click.echo("antmmf: interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except OSError as error:  # a folder that cannot be written to, a full disk
-        if debug or error.filename is None:
+    except Exception as error:
+        known = tell(error, debug=debug)
+        if known is None:
             raise
-        click.echo(f"antmmf: {error.filename}: {error.strerror}", err=True)
-        sys.exit(2)
+        sys.exit(known)
 
 
-def _fail(error: AntmmfError) -> NoReturn:
-    lines = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else [str(error)]
+def tell(error: Exception, *, debug: bool) -> int | None:
+    """Print an error that the user can mend, and return the exit code; None, and nothing is printed, for a defect."""
+    if isinstance(error, click.UsageError):
+        hint = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
+        lines = [f"{error.format_message()}{hint}"]
+    elif isinstance(error, click.ClickException):
+        lines = [error.format_message()]
+    elif isinstance(error, AntmmfError):
+        lines = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else [str(error)]
+        if debug:
+            traceback.print_exception(error)
+    elif isinstance(error, OSError) and error.filename is not None and not debug:
+        lines = [f"{error.filename}: {error.strerror}"]  # a folder that cannot be written to, a full disk
+    else:
+        return None
     for line in lines:
         click.echo(f"antmmf: {line}", err=True)
-    sys.exit(2)
+    return 2

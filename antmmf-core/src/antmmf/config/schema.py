@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -61,9 +62,7 @@ class InputAttributes(Section):
     on_bad_sample: Literal["fail", "skip", "substitute"] = Field(
         default="skip", description="what a clip that does not decode does"
     )
-    max_bad_rate: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.05, description="more bad samples than this share stop the run"
-    )
+    max_bad_rate: Share = Field(default=0.05, description="more bad samples than this share stop the run")
 
 
 class PluginSettings(Section):
@@ -72,24 +71,59 @@ class PluginSettings(Section):
     required: list[str] = Field(default_factory=list, description="distributions whose hooks must work")
 
 
+class ParameterGroup(Section):
+    """Other settings for the parameters whose names fit a pattern; the first group that fits a name holds."""
+
+    pattern: str = Field(min_length=1, description="shell pattern of parameter names, such as vision.*")
+    lr_scale: Annotated[float, Field(ge=0)] = Field(default=1.0, description="factor on the learning rate")
+    weight_decay: Annotated[float, Field(ge=0)] | None = Field(default=None, description="none: as elsewhere")
+
+
 class TrainingParameters(Section):
     """How long, how large, where to, and on what."""
 
-    run_type: Literal["train", "val", "train+val"] = Field(
-        default="train+val",
-        description="train; val evaluates val and test; train+val evaluates the best checkpoint at the end",
+    run_type: Literal["train", "val", "predict", "train+val", "train+predict", "val+predict", "train+val+predict"] = (
+        Field(
+            default="train+val",
+            description="train; val evaluates val and test, with the best weights; predict writes predictions",
+        )
+    )
+    distributed: bool | Literal["auto", "ddp", "fsdp2"] = Field(
+        default="auto", description="auto, true: ddp where there are several processes; fsdp2 shards the model"
     )
     batch_size: Positive = Field(default=32, description="samples of one optimizer step, over all accumulation steps")
     test_batch_size: Positive | None = Field(
         default=None, description="samples of an evaluation batch; none: batch_size"
     )
     gradient_accumulation_steps: Positive = Field(default=1, description="micro-batches of one optimizer step")
+    micro_batch_size: Positive | Literal["auto"] | None = Field(
+        default=None, description="samples of a micro-batch on one process; auto: the most that fit; none: accumulation"
+    )
     max_iterations: Positive | None = Field(default=None, description="optimizer steps; none: max_epochs decides")
     max_epochs: Positive | None = Field(
         default=None, description="passes over the training data; the smaller limit holds"
     )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps, ...")
-    enable_amp: bool = Field(default=False, description="bfloat16 autocast")
+    enable_amp: bool | Literal["bf16", "fp16"] = Field(
+        default=False, description="autocast; true: bf16 where the device has it, else fp16 with loss scaling"
+    )
+    compile: bool = Field(default=False, description="torch.compile the encoders")
+    activation_checkpointing: bool = Field(
+        default=False, description="keep no activations inside the encoders' blocks: less memory, more time"
+    )
+    channels_last: bool = Field(default=False, description="store image tensors channels last, for convolutions")
+    freeze: list[str] = Field(
+        default_factory=list, description="shell patterns of parameters that are not trained, such as vision.*"
+    )
+    parameter_groups: list[ParameterGroup] = Field(
+        default_factory=list, description="other learning rates and weight decays by name"
+    )
+    layer_lr_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="factor on the learning rate from each encoder block to the one below it"
+    )
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="evaluate and keep an exponential moving average of the weights too"
+    )
     seed: NotNegative = Field(default=0, description="every random draw is a function of it")
     num_workers: NotNegative = Field(default=0, description="loader processes; the result does not depend on it")
     num_threads: NotNegative = Field(default=0, description="threads of torch on the CPU; 0: torch decides")
@@ -121,6 +155,16 @@ class TrainingParameters(Section):
     )
     resume_file: str | None = Field(default=None, description="a checkpoint or run folder to start from")
     restart: bool = Field(default=False, description="take only the weights of resume_file and count from 0")
+    min_coverage: Share = Field(
+        default=0.5, description="a checkpoint that fills a smaller share of the model's weights is refused"
+    )
+    plugin_lock: Literal["warn", "strict", "ignore"] = Field(
+        default="warn", description="what to do when a checkpoint was written by other plugins or versions"
+    )
+    async_save: bool = Field(default=True, description="write checkpoints beside the training")
+    preemption_signal: Literal["USR1", "USR2"] | None = Field(
+        default=None, description="a further signal after which a run saves and ends, as it does after SIGTERM"
+    )
 
 
 class RunConfig(Section):
@@ -168,9 +212,9 @@ def section_of(annotation: Any) -> type[Section] | None:
 
 
 def known_keys(model: type[BaseModel] = RunConfig, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of the schema, without what stands in ``params``."""
+    """Every dotted key of the schema, without what stands in ``params`` or in a list."""
     for name, info in model.model_fields.items():
         yield prefix + name
         inner = section_of(info.annotation)
-        if inner is not None and inner is not Block:
+        if inner is not None and inner is not Block and typing.get_origin(info.annotation) is not list:
             yield from known_keys(inner, f"{prefix}{name}.")

@@ -7,7 +7,8 @@ import pickle
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -31,14 +32,18 @@ Request: TypeAlias = tuple[int, Rows]  # epoch and rows of one micro-batch
 
 @dataclass(frozen=True)
 class LoadedStep:
-    """One step's micro-batches that have any rows, and the ``samples`` of the epoch it used up, bad ones included."""
+    """This process's micro-batches of one step that have any rows, the ``samples`` of the epoch that the step used up
+    (over all processes, bad ones included), and the ``seconds`` that reading took, wherever it was done."""
 
     batches: tuple[Batch, ...]
     samples: int
+    epoch: int
+    seconds: float = 0.0
 
 
 class Loader:
-    """Steps of ``batch_size`` samples, each split into ``micro_batches`` of consecutive rows.
+    """Steps of ``batch_size`` samples: process ``rank`` of ``num_ranks`` gets consecutive rows of each, in
+    ``micro_batches`` of consecutive rows. In evaluation it gets consecutive rows of the whole split instead.
 
     Training: a permutation of its own for each epoch and only full steps; the rest of an epoch is left out (others in
     every epoch), and a data set smaller than ``batch_size`` gives one short step. Evaluation: every sample once, in
@@ -56,6 +61,8 @@ class Loader:
         seed: int,
         quarantine: Quarantine | None = None,
         micro_batches: int = 1,
+        rank: int = 0,
+        num_ranks: int = 1,
         num_workers: int = 0,
         device: torch.device | str = "cpu",
         multiprocessing_context: Literal["forkserver", "spawn"] = "forkserver",
@@ -66,11 +73,13 @@ class Loader:
         self.num_samples = len(reader)
         self.batch_size = batch_size
         self.micro_batches = micro_batches
+        self.rank = rank
+        self.num_ranks = num_ranks
         self.train = train
         self.seed = seed
         self.quarantine = quarantine if quarantine is not None else Quarantine()
         policy = self.quarantine.policy if train else "skip"
-        fetch = _Fetch(reader, collate, policy=policy, seed=seed)
+        self._fetch = _Fetch(reader, collate, policy=policy, seed=seed)
         self._requests = _Requests()
         workers: dict[str, Any] = {}
         if num_workers > 0:
@@ -85,7 +94,7 @@ class Loader:
                 "worker_init_fn": _start_worker,
             }
         self._loader = DataLoader(
-            _Shipped(fetch, worker_setup),
+            _Shipped(self._fetch, worker_setup),
             batch_size=None,  # a request is a whole micro-batch
             sampler=self._requests,
             pin_memory=torch.device(device).type not in ("cpu", "mps"),
@@ -95,28 +104,44 @@ class Loader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many steps ``epoch`` gives from the start."""
+        """How many steps ``epoch`` gives from the start, on the process that has most."""
         if self.train:
             return max(1, self.num_samples // self.batch_size)
-        return -(-self.num_samples // self.batch_size)
+        return -(-self.num_samples // (self.num_ranks * self.batch_size))
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[LoadedStep]:
         """The steps of ``epoch`` from sample ``start`` on; skipping costs nothing.
 
         Raises ``DataError`` for a bad sample, as the quarantine's policy says, when its step is reached.
         """
-        self._requests.given = self._plan(epoch, start)
+        return self._load(lambda: iter([(epoch, start)]))
+
+    def stream(self, epoch: int, *, start: int = 0) -> Iterator[LoadedStep]:
+        """The steps of ``epoch`` and of all that come after it: workers need not wait for an epoch to end."""
+        return self._load(lambda: chain([(epoch, start)], ((later, 0) for later in count(epoch + 1))))
+
+    def _load(self, epochs: Callable[[], Iterator[tuple[int, int]]]) -> Iterator[LoadedStep]:
+        self._requests.given = self._plan(epochs())
         fetched = iter(self._loader)
-        for rows in self._steps(epoch, start):
-            batches = []
+        for epoch, rows, samples in self._steps_of(epochs()):
+            batches, seconds = [], 0.0
             for _ in range(self._num_parts(rows)):
-                part = _next(fetched)
-                if isinstance(part, AntmmfError):
-                    raise part
-                self.quarantine.take(part.bad, num_seen=part.num_read)
+                part = self._take(_next(fetched))
+                seconds += part.seconds
                 if part.batch is not None:
                     batches.append(part.batch)
-            yield LoadedStep(batches=tuple(batches), samples=len(rows))
+            yield LoadedStep(tuple(batches), samples, epoch, seconds)
+
+    def any_batch(self) -> Batch:
+        """A batch of one good sample, for a process that must take part in a step without a sample of its own.
+
+        Raises ``DataError`` when no sample can be read.
+        """
+        for row in range(self.num_samples):
+            part = self._take(self._fetch[0, np.array([row])])
+            if part.batch is not None:
+                return part.batch
+        raise DataError(f"not one sample could be read: {self.quarantine.summary()}")
 
     def keys(self, ids: Iterable[int]) -> list[str]:
         """The keys of the samples with these ``ids``, in the order of the index."""
@@ -130,21 +155,43 @@ class Loader:
             iterator._shutdown_workers()  # torch offers no public way to end persistent workers
             self._loader._iterator = None
 
-    def _plan(self, epoch: int, start: int) -> Iterator[Request]:
-        for rows in self._steps(epoch, start):
-            for part in np.array_split(rows, self._num_parts(rows)):
-                yield epoch, part
+    def _take(self, part: _Fetched | AntmmfError) -> _Fetched:
+        if isinstance(part, AntmmfError):
+            raise part
+        self.quarantine.take(part.bad, num_seen=part.num_read)
+        return part
+
+    def _plan(self, epochs: Iterator[tuple[int, int]]) -> Iterator[Request]:
+        for epoch, rows, _ in self._steps_of(epochs):
+            for part in np.array_split(rows, max(1, self._num_parts(rows))):
+                if len(part) > 0:
+                    yield epoch, part
 
     def _num_parts(self, rows: Rows) -> int:
         return min(self.micro_batches, len(rows))
 
-    def _steps(self, epoch: int, start: int) -> Iterator[Rows]:
+    def _steps_of(self, epochs: Iterator[tuple[int, int]]) -> Iterator[tuple[int, Rows, int]]:
+        return ((epoch, *step) for epoch, start in epochs for step in self._steps(epoch, start))
+
+    def _steps(self, epoch: int, start: int) -> Iterator[tuple[Rows, int]]:
+        """This process's rows of each step, and the number of samples that the step takes from the epoch."""
         n, size = self.num_samples, self.batch_size
-        order = Permutation(n, seed=self.seed, epoch=epoch) if self.train else np.asarray
+        if not self.train:
+            own = self._own(start, n)
+            for first in range(0, len(own), size):
+                yield own[first : first + size], len(own[first : first + size])
+            return
+        order = Permutation(n, seed=self.seed, epoch=epoch)
         for first in range(start, n, size):
-            if self.train and first > 0 and first + size > n:
+            if first > 0 and first + size > n:
                 return
-            yield order(np.arange(first, min(first + size, n)))
+            yield order(self._own(first, min(first + size, n))), min(size, n - first)
+
+    def _own(self, first: int, last: int) -> Rows:
+        """This process's share of the positions from ``first`` to ``last``; the first processes may get one more."""
+        each, more = divmod(last - first, self.num_ranks)
+        begin = first + self.rank * each + min(self.rank, more)
+        return np.arange(begin, begin + each + (self.rank < more))
 
 
 def _next(fetched: Iterator[_Fetched | AntmmfError]) -> _Fetched | AntmmfError:
@@ -164,9 +211,10 @@ class _Fetched:
     batch: Batch | None
     bad: tuple[BadSample, ...]
     num_read: int
+    seconds: float
 
     def pin_memory(self) -> _Fetched:
-        return _Fetched(None if self.batch is None else self.batch.pin_memory(), self.bad, self.num_read)
+        return replace(self, batch=None if self.batch is None else self.batch.pin_memory())
 
 
 class _Requests(Sampler[Request]):
@@ -190,6 +238,7 @@ class _Fetch(Dataset[Any]):
 
     def __getitem__(self, request: Request) -> _Fetched | AntmmfError:
         epoch, rows = request
+        started = time.perf_counter()
         samples: list[Sample] = []
         bad: list[BadSample] = []
         num_read = 0
@@ -202,7 +251,8 @@ class _Fetch(Dataset[Any]):
                     break
                 bad.append(found)
         try:
-            return _Fetched(self.collate(samples) if samples else None, tuple(bad), num_read)
+            batch = self.collate(samples) if samples else None
+            return _Fetched(batch, tuple(bad), num_read, time.perf_counter() - started)
         except AntmmfError as error:
             return error
 

@@ -1,0 +1,76 @@
+"""One module, many processes: DDP or FSDP2, compiled or not, behind one function."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from antmmf.distributed.world import World
+
+Mode = Literal["ddp", "fsdp2"]
+_ENCODERS = ("vision", "text", "fusion")
+_ENTRIES = ("encode", "loss", "evaluate_split")  # methods of a task that are called beside ``forward``
+
+
+def blocks_of(task: nn.Module) -> list[nn.Module]:
+    """The repeated blocks of a task's encoders, each once."""
+    found = {id(block): block for encoder in _encoders(task) for block in getattr(encoder, "blocks", list)()}
+    return list(found.values())
+
+
+def prepare(
+    task: nn.Module, *, compile: bool, activation_checkpointing: bool, channels_last: bool, sharded: bool
+) -> None:
+    """Change how ``task`` computes, in place; names of parameters stay.
+
+    Compiles whole encoders, or under FSDP2 their blocks, between which it fetches weights.
+    """
+    if channels_last:
+        task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if activation_checkpointing:
+        for block in blocks_of(task):
+            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+    if compile:
+        for module in blocks_of(task) if sharded else _encoders(task):
+            module.compile()
+
+
+def shard(task: nn.Module, world: World, device: torch.device) -> None:
+    """Shard the parameters over all processes (FSDP2): block by block, then what is left of the task.
+
+    Never a whole encoder: ``fuse`` and tied word tables would meet parts of it.
+    """
+    mesh = init_device_mesh(device.type, (world.size,))
+    for block in blocks_of(task):
+        fully_shard(block, mesh=mesh)
+    fully_shard(task, mesh=mesh)
+    for name in _ENTRIES:
+        if hasattr(task, name):
+            register_fsdp_forward_method(task, name)
+
+
+def wrap(step: nn.Module, device: torch.device) -> nn.Module:
+    """``step`` under DDP, which averages gradients over the processes while the backward pass runs.
+
+    The graph is static: a task uses the same parameters at every step, though perhaps not all it has.
+    """
+    index = None if device.type in ("cpu", "mps") else [device.index or 0]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+        return DistributedDataParallel(
+            step, device_ids=index, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
+        )
+
+
+def _encoders(task: nn.Module) -> Iterator[nn.Module]:
+    found = (getattr(task, name, None) for name in _ENCODERS)
+    yield from {id(module): module for module in found if isinstance(module, nn.Module)}.values()

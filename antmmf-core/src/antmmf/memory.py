@@ -1,0 +1,80 @@
+"""How many micro-batches a step needs to fit into an accelerator's memory, found by trying."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import torch
+from torch.distributed.fsdp import FSDPModule
+
+from antmmf.batch import Batch
+from antmmf.contracts import RunState
+from antmmf.errors import AntmmfError, ConfigError
+from antmmf.step import Step
+
+if TYPE_CHECKING:
+    from antmmf.trainer import Trainer
+
+log = logging.getLogger("antmmf")
+
+_STATES = 3  # tensors of a parameter's size that a later step holds beside it: two of Adam's, one bucket of DDP's
+
+
+def out_of_memory(device: torch.device | str, batches: Sequence[Batch]) -> AntmmfError:
+    """The error to raise when a step does not fit."""
+    return AntmmfError(
+        f"out of memory on {device} with micro-batches of {max(map(len, batches))} samples: lower "
+        "training_parameters.micro_batch_size (auto finds the largest that fits), or set "
+        "training_parameters.activation_checkpointing true, or training_parameters.enable_amp true"
+    )
+
+
+def find_micro_batches(trainer: Trainer, state: RunState) -> int:
+    """The smallest power of two of micro-batches whose step fits on every process; weights stay as they are.
+
+    A run that goes on keeps what it found before: its random draws depend on it.
+    """
+    if state.micro_batches is not None:
+        return state.micro_batches
+    if isinstance(trainer.task, FSDPModule):
+        message = "training_parameters.micro_batch_size: must be a number with distributed fsdp2, is auto"
+        raise ConfigError(f"{message}; processes that share weights cannot try alone")
+    number = 1
+    while True:
+        trainer.loader.micro_batches = number
+        batches = list(next(iter(trainer.loader.epoch(state.epoch, start=state.position))).batches)
+        has_failed = not _fits(trainer, [trainer.move(batch) for batch in batches]) if batches else False
+        if not trainer.world.exchange([has_failed]).any():
+            if trainer.world.is_first:
+                size = -(-trainer.loader.batch_size // (trainer.world.size * number))
+                log.info("micro_batch_size auto: %d samples, %d micro-batches a step", size, number)
+            return number
+        if max(map(len, batches), default=1) == 1:
+            raise out_of_memory(trainer.settings.device, batches)
+        number *= 2
+
+
+def _fits(trainer: Trainer, batches: list[Batch]) -> bool:
+    """Whether a step of this process alone fits, with room for what later steps hold."""
+    task, settings = trainer.task, trainer.settings
+    step = Step(task, seed=settings.seed, device=settings.device, amp=settings.amp)
+    before = {name: buffer.clone() for name, buffer in task.named_buffers()}
+    trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+    try:
+        room = [torch.empty_like(parameter) for parameter in trained for _ in range(_STATES)]
+        reduce(torch.add, step(batches, 0).values()).backward()
+    except torch.OutOfMemoryError:
+        return False
+    else:
+        del room
+        return True
+    finally:
+        task.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for name, buffer in task.named_buffers():
+                buffer.copy_(before[name])
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()

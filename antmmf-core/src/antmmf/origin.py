@@ -1,0 +1,81 @@
+"""Where a run starts: exactly where one stopped, from the weights of a checkpoint, or fresh."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from antmmf.checkpoint import Checkpoint, Checkpoints, find_checkpoint, load_checkpoint
+from antmmf.config.reader import parse
+from antmmf.distributed.environment import restarted
+from antmmf.errors import CheckpointError
+from antmmf.plan import RunPlan
+from antmmf.plugin_lock import lock_changes
+from antmmf.run_folder import flat
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The checkpoint to start from, whether all of it is taken or only the weights, and notes for the console."""
+
+    checkpoint: Checkpoint | None
+    exact: bool
+    notes: tuple[str, ...]
+
+    @property
+    def weights(self) -> Mapping[str, object]:
+        """The model's tensors, those of the moving average where the checkpoint has one."""
+        assert self.checkpoint is not None
+        return {**self.checkpoint.model, **(self.checkpoint.ema or {})}
+
+
+def find_origin(plan: RunPlan, checkpoints: Checkpoints, lock: str) -> Origin:
+    """Where a planned run starts; ``lock`` is its own plugins.lock.json.
+
+    Raises ``CheckpointError`` when a checkpoint that is wanted is missing or damaged, or was written by other plugins
+    and ``plugin_lock`` is ``strict``.
+    """
+    train = plan.config.training_parameters
+    is_training = "train" in train.run_type.split("+")
+    newest = checkpoints.newest_whole() if is_training and (train.resume or restarted()) else None
+    if newest is not None:
+        checkpoint = load_checkpoint(newest, verify=False)  # just verified
+        note = f"going on from {newest}, step {checkpoint.state.step}"
+        return Origin(checkpoint, True, (note, *_changes(plan, checkpoint), *_lock_notes(plan, checkpoint, lock)))
+    if train.resume_file is None:
+        return Origin(None, False, (f"starting fresh with seed {train.seed}",))
+    weights_only = train.restart or not is_training
+    path = find_checkpoint(Path(train.resume_file).expanduser(), prefer="best" if weights_only else "latest")
+    checkpoint = load_checkpoint(path)
+    locked = _lock_notes(plan, checkpoint, lock)
+    if weights_only:
+        return Origin(checkpoint, False, (f"weights from {path}, counting from 0", *locked))
+    note = f"going on from {path}, counting from {checkpoint.state.step}"
+    return Origin(checkpoint, True, (note, *_changes(plan, checkpoint), *locked))
+
+
+def _changes(plan: RunPlan, checkpoint: Checkpoint) -> Iterator[str]:
+    """What a run that goes on is told differently from the run that stopped."""
+    text = checkpoint.files.get("config.yml")
+    before = flat(parse(text, name="config.yml").values) if text else {}
+    after = flat(plan.resolved) if text else {}
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if old != new and key.rpartition(".")[2] not in ("resume", "resume_file", "save_dir"):
+            yield f"changed since that checkpoint: {key} was {old!r}, is {new!r}"
+
+
+def _lock_notes(plan: RunPlan, checkpoint: Checkpoint, lock: str) -> tuple[str, ...]:
+    policy = plan.config.training_parameters.plugin_lock
+    saved = checkpoint.files.get("plugins.lock.json")
+    if policy == "ignore" or saved is None:
+        return ()
+    changes = lock_changes(json.loads(saved), json.loads(lock))
+    if changes and policy == "strict":
+        raise CheckpointError(
+            f"{checkpoint.path} was written by other plugins: {'; '.join(changes)}; install those, "
+            "or set training_parameters.plugin_lock warn"
+        )
+    return tuple(f"plugins changed since that checkpoint: {change}" for change in changes)
