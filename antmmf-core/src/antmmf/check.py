@@ -23,6 +23,8 @@ from antmmf.contracts import Encoded
 from antmmf.device import choose_device
 from antmmf.errors import AntmmfError, ComponentError, ConfigError, Problem
 from antmmf.evaluate import monitored_fault
+from antmmf.freeze import freeze
+from antmmf.optim import Group, parameter_groups
 from antmmf.plan import ENCODERS, RunPlan
 from antmmf.run_folder import choose_folder
 from antmmf.task import Task
@@ -125,6 +127,7 @@ class _Checker:
             if "text" in built:
                 self._check_text(parts, built, video)
         if isinstance(task, Task):
+            self._check_parameters(task)
             count = sum(parameter.numel() for parameter in task.parameters())
             made = ", without what is made from training texts" if assets.values() else ""
             self.seen.append(f"task {plan.task.full_name}: {count / 1e6:.2f} M parameters{made}")
@@ -132,6 +135,20 @@ class _Checker:
             self.problem(
                 plan.task.path, f"{plan.task.full_name} must be a subclass of antmmf.Task", where=plan.task.where
             )
+
+    def _check_parameters(self, task: Task) -> None:
+        """What the config says of parameters by name must fit some."""
+        train = self.plan.config.training_parameters
+        rules = [Group(rule.pattern, rule.lr_scale, rule.weight_decay) for rule in train.parameter_groups]
+        for part in (
+            lambda: freeze(task, train.freeze),
+            lambda: parameter_groups(task, rules=rules, layer_lr_decay=train.layer_lr_decay),
+        ):
+            try:
+                part()
+            except ConfigError as error:
+                key, _, reason = str(error).partition(": ")
+                self.problem(tuple(key.split(".")), reason)
 
     def _frame_sizes(self) -> Iterator[tuple[str, tuple[int, int] | None]]:
         """(transform, height and width of the frames that it gives); None where frames come as they are."""
