@@ -112,8 +112,9 @@ class Run:
             steps=meter.num_steps,
             seconds=meter.total,
         )
-        for line in filter(None, (autopsy.numbers(), autopsy.verdict())):
-            log.info(line)
+        verdict = autopsy.verdict()
+        if verdict and self.world.is_first:
+            log.info("%s\n%s", autopsy.numbers(), verdict)
         return autopsy.shares()
 
     def evaluate_split(self, split: str, *, predict: bool = False) -> dict[str, Figure]:

@@ -101,7 +101,7 @@ def command(
         return 0
     from antmmf.distributed.failure import together
 
-    with together(functools.partial(_tell, debug=ctx.find_root().obj)) as world:
+    with together(functools.partial(tell_and_code, debug=ctx.find_root().obj)) as world:
         _run(plan(), world, smoke=smoke)
     return 0
 
@@ -137,7 +137,7 @@ def _say(result: str, world: World | None) -> None:
         click.echo(result)
 
 
-def _tell(error: Exception, *, debug: bool) -> int:
+def tell_and_code(error: Exception, *, debug: bool) -> int:
     """Print an error of one process among several, and return the exit code that it means."""
     from antmmf.cli.main import tell
 

@@ -19,7 +19,6 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from antmmf.distributed.environment import prepare_environment
 from antmmf.distributed.store import shared_store
 from antmmf.distributed.world import World, joined_world
 
@@ -35,7 +34,6 @@ Tell = Callable[[Exception], int]
 @contextmanager
 def together(tell: Tell) -> Iterator[World]:
     """All processes of this run, joined and guarded; ``tell`` prints what goes wrong, on the first process to fail."""
-    prepare_environment()
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     with joined_world(device or "cpu") as world, guarded(world, tell):
         yield world
