@@ -43,14 +43,15 @@ class Ema:
         if own.keys() != averages.keys():
             raise ValueError(f"averages of other parameters: {', '.join(sorted(own.keys() ^ averages.keys()))}")
         for name, average in own.items():
-            if average.shape != averages[name].shape:
-                raise ValueError(f"average of {name}: {tuple(averages[name].shape)} is not {tuple(average.shape)}")
-            average.copy_(shard_like(averages[name], average))
+            saved = averages[name]
+            if saved.shape != average.shape:
+                raise ValueError(f"average of {name}: {tuple(saved.shape)} is not {tuple(average.shape)}")
+            average.copy_(shard_like(saved, average))
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
         """The averages are the module's weights inside; afterwards it has its own again, bit for bit."""
-        kept = [weight.clone() for weight in _local(self._averages)]
+        kept = [weight.detach().clone() for weight in _local(self._averages)]
         self._put(_local(self._averages.values()))
         try:
             yield

@@ -82,3 +82,9 @@ class ContrastiveTask(Task):
     @abstractmethod
     def loss(self, features: Features) -> Mapping[str, Term]:
         """The terms over all rows of the global batch; every rank computes the same."""
+
+
+def encoders_of(task: nn.Module) -> list[nn.Module]:
+    """The encoders of a task, each once; they offer ``blocks()``, the repeated modules inside."""
+    found = (getattr(task, name, None) for name in ("vision", "text", "fusion"))
+    return list({id(module): module for module in found if isinstance(module, nn.Module)}.values())

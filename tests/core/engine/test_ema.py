@@ -176,7 +176,7 @@ def train_and_look(rank: int, size: int, folder: Path) -> list[Tensor]:
 
 
 def _whole(tensor: Tensor) -> Tensor:
-    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor  # type: ignore[operator]
+    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
     return whole
 
 
@@ -200,7 +200,7 @@ def test_shards_average_to_what_one_process_has_and_are_saved_and_resumed_as_one
         expected = train_and_look(0, 1, tmp_path)
     finally:
         torch.set_default_dtype(torch.float32)
-    torch.multiprocessing.spawn(one_rank, args=(tmp_path, expected), nprocs=2)  # type: ignore[attr-defined, no-untyped-call]
+    torch.multiprocessing.spawn(one_rank, args=(tmp_path, expected), nprocs=2)
     saved = [load_checkpoint(tmp_path / folder / "step_000003").ema for folder in ("1", "2")]
     assert saved[0] is not None
     assert saved[1] is not None

@@ -94,7 +94,7 @@ def command(
             registry = make_registry(without_plugin, plugin_files)
             return plan_run(source, overrides, registry=registry, data=data)
         except ConfigError as error:
-            raise in_our_words(error) from error
+            raise in_our_words(error, overrides) from error
 
     if own.size == 1:
         _run(plan(), smoke=smoke)

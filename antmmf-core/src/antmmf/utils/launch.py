@@ -41,12 +41,12 @@ _TRAINING = {
     "replace_speedup_op": "is not offered: see training_parameters.compile",
 }
 _OTHERS = {
+    r"(.*\.)?encoder_lr_decay": "is training_parameters.parameter_groups [{pattern: vision.*, lr_scale: 0.1}]",
+    r"(.*\.)?(train_ensemble_n_clips|test_ensembel_n_clips)": "is input_attributes.sampler.params.n_clips",
+    r"(?!input_attributes\.)(.*\.)?num_frm": "is input_attributes.sampler.params.num_frm",
     r"task_attributes\.univl_task\.dataset_attributes\b.*": "stands in the section dataset_attributes, in a list for "
     "each split: dataset_attributes.train.0.params.data_root_dir, for instance",
     r"task_attributes\.univl_task\b.*": "is in task_attributes {type: ..., params: {...}}",
-    r"(.*\.)?encoder_lr_decay": "is training_parameters.parameter_groups [{pattern: vision.*, lr_scale: 0.1}]",
-    r"(.*\.)?(train_ensemble_n_clips|test_ensembel_n_clips)": "is input_attributes.sampler.params.n_clips",
-    r"(.*\.)?num_frm": "is input_attributes.sampler.params.num_frm",
     r"model_attributes\.univl\b.*": "is in the encoders, model_attributes.vision_encoder.params and "
     "text_encoder.params, or in task_attributes.params",
     r"amp_attributes\b.*": "is training_parameters.enable_amp: true, bf16 or fp16",
@@ -72,9 +72,17 @@ UPSTREAM = {**{rf"training_parameters\.({keys})(\..*)?": text for keys, text in 
 """Pattern of the first AntMMF's keys that are none of ours -> what is ours, or why there is none."""
 
 
-def in_our_words(error: ConfigError) -> ConfigError:
-    """The same error; it says what is ours, or why there is none, where a key or a value was the first AntMMF's."""
-    return ConfigError([_translated(problem) for problem in error.problems])
+def in_our_words(error: ConfigError, arguments: Sequence[str] = ()) -> ConfigError:
+    """The same error; where a key or a value was the first AntMMF's it says what is ours, or why there is none.
+
+    So it does for each of the ``arguments``, where several are in one section that is not there.
+    """
+    problems = {(problem.path, problem.message): problem for problem in map(_translated, error.problems)}
+    for number, argument in enumerate(arguments, start=1):
+        key = argument.partition("=")[0]
+        if _ours(key):
+            problems.setdefault((key, _ours(key)), Problem(key, f"argument {number}", _ours(key)))
+    return ConfigError(list(problems.values()))
 
 
 def _translated(problem: Problem) -> Problem:
@@ -85,10 +93,12 @@ def _translated(problem: Problem) -> Problem:
         return problem
     written = re.search(r"\(([\w.]+)=", problem.where)  # as an argument; the path may only name its first unknown part
     key = written[1] if written else problem.path
-    for pattern, text in UPSTREAM.items():
-        if re.fullmatch(pattern, key):
-            return replace(problem, path=key, message=f"is a key of the first AntMMF; here it {text}")
-    return problem
+    return replace(problem, path=key, message=_ours(key)) if _ours(key) else problem
+
+
+def _ours(key: str) -> str:
+    found = next((text for pattern, text in UPSTREAM.items() if re.fullmatch(pattern, key)), None)
+    return f"is a key of the first AntMMF; here it {found}" if found else ""
 
 
 def translated(argv: Sequence[str]) -> list[str]:
