@@ -15,6 +15,7 @@ from torch import nn
 from antmmf.contracts import Optimizer
 from antmmf.errors import ConfigError
 from antmmf.parameter_names import fitting
+from antmmf.task import encoders_of
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -82,8 +83,7 @@ def _layer_scales(task: nn.Module, decay: float) -> dict[nn.Parameter, float]:
     before the first (stem, embeddings) ``decay ** (n + 1)``. What stands between two blocks goes with the lower one.
     """
     scales: dict[nn.Parameter, float] = {}
-    found: list[Any] = [getattr(task, name, None) for name in ("vision", "text", "fusion")]
-    encoders = [encoder for encoder in found if hasattr(encoder, "blocks")]
+    encoders: list[Any] = [encoder for encoder in encoders_of(task) if hasattr(encoder, "blocks")]
     for encoder in sorted(encoders, key=lambda module: len(list(module.parameters()))):  # inner ones first
         blocks = encoder.blocks()
         level_of = {parameter: level for level, block in enumerate(blocks) for parameter in block.parameters()}

@@ -76,7 +76,9 @@ class ParameterGroup(Section):
 
     pattern: str = Field(min_length=1, description="shell pattern of parameter names, such as vision.*")
     lr_scale: Annotated[float, Field(ge=0)] = Field(default=1.0, description="factor on the learning rate")
-    weight_decay: Annotated[float, Field(ge=0)] | None = Field(default=None, description="none: as elsewhere")
+    weight_decay: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="of matrices; biases and norms never decay; none: as elsewhere"
+    )
 
 
 class TrainingParameters(Section):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -15,15 +14,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from antmmf.distributed.world import World
+from antmmf.task import encoders_of
 
 Mode = Literal["ddp", "fsdp2"]
-_ENCODERS = ("vision", "text", "fusion")
 _ENTRIES = ("encode", "loss", "evaluate_split")  # methods of a task that are called beside ``forward``
 
 
 def blocks_of(task: nn.Module) -> list[nn.Module]:
     """The repeated blocks of a task's encoders, each once."""
-    found = {id(block): block for encoder in _encoders(task) for block in getattr(encoder, "blocks", list)()}
+    found = {id(block): block for encoder in encoders_of(task) for block in getattr(encoder, "blocks", list)()}
     return list(found.values())
 
 
@@ -40,7 +39,7 @@ def prepare(
         for block in blocks_of(task):
             block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
     if compile:
-        for module in blocks_of(task) if sharded else _encoders(task):
+        for module in blocks_of(task) if sharded else encoders_of(task):
             module.compile()
 
 
@@ -69,8 +68,3 @@ def wrap(step: nn.Module, device: torch.device) -> nn.Module:
         return DistributedDataParallel(
             step, device_ids=index, broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True
         )
-
-
-def _encoders(task: nn.Module) -> Iterator[nn.Module]:
-    found = (getattr(task, name, None) for name in _ENCODERS)
-    yield from {id(module): module for module in found if isinstance(module, nn.Module)}.values()
