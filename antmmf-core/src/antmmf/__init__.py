@@ -40,6 +40,8 @@ if TYPE_CHECKING:  # for type checkers only; a test compares this list with the 
     from antmmf.errors import DataError as DataError
     from antmmf.errors import PluginError as PluginError
     from antmmf.hookspecs import hookimpl as hookimpl
+    from antmmf.task import ContrastiveTask as ContrastiveTask
+    from antmmf.task import Features as Features
     from antmmf.task import Task as Task
     from antmmf.task import TaskOutput as TaskOutput
 
@@ -73,7 +75,7 @@ _HOMES = {
         "VisionEncoder",
     ),
     "antmmf.batch": ("Batch",),
-    "antmmf.task": ("Task", "TaskOutput"),
+    "antmmf.task": ("ContrastiveTask", "Features", "Task", "TaskOutput"),
     "antmmf.hookspecs": ("hookimpl",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

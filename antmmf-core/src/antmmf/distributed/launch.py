@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import signal
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -57,6 +58,12 @@ def launch(given: Mapping[str, str], command: Sequence[str]) -> int:
     Returns the exit code that one process would have; SIGUSR1 and SIGUSR2 reach the processes as SIGTERM does. Raises
     ``KeyboardInterrupt`` after Ctrl-C, ``ConfigError`` for arguments that torchrun refuses.
     """
+    with tempfile.TemporaryDirectory(prefix="antmmf-launch-") as folder:  # the agent leaves its own behind
+        logs = {} if {"redirects", "tee"} & given.keys() else {"log-dir": folder}
+        return _run_agent(_parsed({**logs, **given}, command))
+
+
+def _run_agent(parsed: argparse.Namespace) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
@@ -66,22 +73,19 @@ def launch(given: Mapping[str, str], command: Sequence[str]) -> int:
     def forward(number: int, _: object) -> NoReturn:
         raise SignalException(f"signal {number}", sigval=signal.Signals(number))
 
-    if "--debug" not in command:  # the process that failed has said all there is to say
+    if "--debug" not in parsed.training_script_args:  # the process that failed has said all there is to say
         logging.getLogger("torch.distributed").handlers[:] = [logging.NullHandler()]
     try:
-        config, program, arguments = config_from_args(_parsed(given, command))
+        config, program, arguments = config_from_args(parsed)  # also sets OMP_NUM_THREADS, for several processes
     except (ValueError, RuntimeError, AssertionError) as error:
-        raise ConfigError(f"torchrun's arguments: {error}") from error
-    if config.nproc_per_node > 1:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        _refuse(str(error))
     os.environ[STARTED] = run_name(time.time(), os.getpid())
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, forward)
     try:
         elastic_launch(config, program)(*arguments)
     except ChildFailedError as failed:
-        codes = {rank: failure.exitcode for rank, failure in failed.failures.items()}
-        return _code_of(codes)
+        return _code_of({rank: failure.exitcode for rank, failure in failed.failures.items()})
     except SignalException as stopped:
         if stopped.sigval == signal.SIGINT:
             raise KeyboardInterrupt from None
