@@ -11,18 +11,11 @@ from torch import Tensor
 
 from antmmf.contracts import Record
 from antmmf.data.index import Index
-from antmmf.errors import ComponentError
 from antmmf.task import Task
 
 
 def write_predictions(task: Task, rows: Mapping[str, Tensor], index: Index, path: Path) -> None:
-    """Write ``task.predictions`` of a split's rows to ``path``, whole or not at all.
-
-    Raises ``ComponentError`` when the task offers none.
-    """
-    predictions = getattr(task, "predictions", None)
-    if predictions is None:
-        raise ComponentError(f"run_type predict: the task {type(task).__name__} has no method predictions")
+    """Write ``task.predictions`` of a split's rows to ``path``, whole or not at all."""
     numbers = {int(id): number for number, id in enumerate(index.ids)}
 
     def record(id: int) -> Record:
@@ -31,6 +24,6 @@ def write_predictions(task: Task, rows: Mapping[str, Tensor], index: Index, path
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".tmp-{path.name}")
     with beside.open("w", encoding="utf-8") as file:
-        for line in predictions(rows, record):
+        for line in task.predictions(rows, record):
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
     os.replace(beside, path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
 from antmmf.batch import Batch
-from antmmf.contracts import Collator, Term
+from antmmf.contracts import Collator, Json, Record, Term
+from antmmf.errors import ComponentError
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,16 @@ class Task(nn.Module, ABC):
     def evaluate_split(self, rows: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Called once a split with the rows of all its batches, for what needs the model again (cross encoder)."""
         return rows
+
+    def predictions(
+        self,
+        rows: Mapping[str, Tensor],  # noqa: ARG002
+        record: Callable[[int], Record],  # noqa: ARG002
+    ) -> Iterator[Mapping[str, Json]]:
+        """For ``run_type: predict``: a line for each prediction, from the rows of a whole split; ``record`` gives the
+        record with a sample id. Raises ``ComponentError`` where a task offers none.
+        """
+        raise ComponentError(f"run_type predict: the task {type(self).__name__} has no predictions; take it out")
 
     def train(self, mode: bool = True) -> Task:
         """Training mode for everything that is not frozen."""

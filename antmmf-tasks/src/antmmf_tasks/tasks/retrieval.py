@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from antmmf.batch import Batch
-from antmmf.contracts import Collator, ContrastiveLoss, Encoded, Sample, TextEncoder, Tokenizer, VisionEncoder
+from antmmf.contracts import (
+    Collator,
+    ContrastiveLoss,
+    Encoded,
+    Record,
+    Sample,
+    Term,
+    TextEncoder,
+    Tokenizer,
+    VisionEncoder,
+)
 from antmmf.errors import ComponentError, DataError
-from antmmf.task import Task, TaskOutput
+from antmmf.task import ContrastiveTask, Features, TaskOutput
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from antmmf_tasks.tasks.collate import frame_order, pad_frames, pad_tokens, text_hash
+from antmmf_tasks.tasks.ranking import rankings
 
 
-@dataclass(frozen=True)
-class Features:
-    """Unit vectors in float32, ``video`` (B, dim) and ``text`` (N, dim), and each text's ``owner`` (N,)."""
-
-    video: Tensor
-    text: Tensor
-    owner: Tensor
-
-
-class Retrieval(Task):
+class Retrieval(ContrastiveTask):
     """Dual encoder: a video and a text are as similar as the cosine of their vectors.
 
     ``dim`` projects both encoders to that size; without it their sizes must be equal. In training the first
@@ -76,8 +78,7 @@ class Retrieval(Task):
     def forward(self, batch: Batch) -> TaskOutput:
         features = self.encode(batch)
         if self.training:
-            terms = {"contrastive": self.contrastive(features.video, features.text, features.owner)}
-            return TaskOutput(terms=terms)
+            return TaskOutput(terms=self.loss(features))
         rows = _text_rows(features, batch)
         rows |= {"video": features.video, "video_id": batch.ids}
         if self.shuffle_control:
@@ -88,10 +89,18 @@ class Retrieval(Task):
         return TaskOutput(rows=rows)
 
     def encode(self, batch: Batch) -> Features:
-        """The vectors of one batch, before anything is compared."""
+        """Unit vectors in float32 or better, ``video`` (B, dim) and ``text`` (N, dim)."""
         video = self._video(self.vision(batch.frames, batch.sizes))
         text = _unit(self.text_projection(self.text(batch.tokens, batch.token_mask).pooled))
         return Features(video, text, batch.owner)
+
+    def loss(self, features: Features) -> Mapping[str, Term]:
+        """How well each video and its texts find each other among all of them."""
+        return {"contrastive": self.contrastive(features.video, features.text, features.owner)}
+
+    def predictions(self, rows: Mapping[str, Tensor], record: Callable[[int], Record]) -> Iterator[dict[str, Any]]:
+        """The ten best videos for each text, and the ten best texts for each video."""
+        return rankings(rows, record)
 
     def _video(self, encoded: Encoded) -> Tensor:
         return _unit(self.vision_projection(encoded.pooled))
@@ -165,7 +174,7 @@ def _text_rows(features: Features, batch: Batch) -> dict[str, Tensor]:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return normalize(vectors.float(), dim=-1)
+    return normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
 
 
 def _reorder(frames: Tensor, order: Tensor) -> Tensor:
