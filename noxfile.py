@@ -124,10 +124,11 @@ def soak(session: nox.Session) -> None:
 
 @nox.session(venv_params=["--system-site-packages"])
 def gpu(session: nox.Session) -> None:
-    """Run the tests that need an accelerator, with the torch that this machine already has."""
+    """Run the tests and the benchmark that need an accelerator, with the torch that this machine already has."""
     session.install("hatchling", "editables", *TEST_TOOLS)
     session.install("--no-build-isolation", *(argument for name in DISTRIBUTIONS for argument in ("-e", f"./{name}")))
     session.run("python", "-m", "pytest", "-m", "gpu", *session.posargs)
+    session.run("python", "benchmarks/accelerator.py")
 
 
 def _install(session: nox.Session, *what: str) -> None:
