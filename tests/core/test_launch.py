@@ -121,6 +121,7 @@ def test_what_torchrun_refuses_is_one_line(arguments: str) -> None:
         ({0: 143, 1: 143}, 143),
         ({0: 138, 1: 138}, 138),
         ({1: -15}, 143),
+        ({0: 255}, 255),
     ],
 )
 def test_the_exit_code_is_that_of_the_cause(codes: dict[int, int], expected: int) -> None:

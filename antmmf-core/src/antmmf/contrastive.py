@@ -33,11 +33,10 @@ def tiled_info_nce(video: Tensor, text: Tensor, owner: Tensor, *, scale: Tensor 
     """
     assert tile > 0, tile
     dtype = torch.promote_types(video.dtype, torch.float32)
-    with torch.autocast(video.device.type, enabled=False):
-        share, num_texts = text_shares(owner, len(video), dtype)
-        scaled = (scale * text.to(dtype)).to(dtype)  # by autograd: a learned scale costs no pass over the strips
-        inputs = (video.to(dtype), scaled, owner.clamp(min=0), share, num_texts)
-        total: Tensor = _TiledSum.apply(*inputs, tile)  # type: ignore[no-untyped-call]
+    share, num_texts = text_shares(owner, len(video), dtype)
+    scaled = (scale * text.to(dtype)).to(dtype)  # by autograd: a learned scale costs no pass over the strips
+    inputs = (video.to(dtype), scaled, owner.clamp(min=0), share, num_texts)
+    total: Tensor = _TiledSum.apply(*inputs, tile)  # type: ignore[no-untyped-call]
     return Term(total, (num_texts > 0).sum())
 
 
@@ -50,7 +49,7 @@ def text_shares(owner: Tensor, num_videos: int, dtype: torch.dtype) -> tuple[Ten
 
 
 class _TiledSum(torch.autograd.Function):
-    """L of ``tiled_info_nce`` for logits ``text @ video.T``."""
+    """L of ``tiled_info_nce`` for logits ``text @ video.T``; autocast leaves ``out=`` and in-place products alone."""
 
     @staticmethod
     def forward(
@@ -76,15 +75,14 @@ class _TiledSum(torch.autograd.Function):
         columns = (columns + math.log(2)).masked_fill(num_texts == 0, math.inf)
         grad_video = torch.zeros_like(video) if ctx.needs_input_grad[0] else None
         grad_text = torch.empty_like(text) if ctx.needs_input_grad[1] else None
-        with torch.autocast(video.device.type, enabled=False):
-            for texts, logits, spare in _strips(video, text, ctx.tile):
-                grad = torch.sub(logits, rows[texts, None], out=spare).exp_()  # (tile, B), of the logits
-                grad += logits.sub_(columns).exp_()
-                grad.scatter_add_(1, row[texts, None], -share[texts, None])
-                if grad_text is not None:
-                    torch.mm(grad, video, out=grad_text[texts])
-                if grad_video is not None:
-                    grad_video.addmm_(grad.T, text[texts])
+        for texts, logits, spare in _strips(video, text, ctx.tile):
+            grad = torch.sub(logits, rows[texts, None], out=spare).exp_()  # (tile, B), of the logits
+            grad += logits.sub_(columns).exp_()
+            grad.scatter_add_(1, row[texts, None], -share[texts, None])
+            if grad_text is not None:
+                torch.mm(grad, video, out=grad_text[texts])
+            if grad_video is not None:
+                grad_video.addmm_(grad.T, text[texts])
         of_video, of_text = (None if grad is None else grad.mul_(grads[0]) for grad in (grad_video, grad_text))
         return of_video, of_text, None, None, None, None
 

@@ -5,11 +5,28 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Any
 
+_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _ECHO = 3.0  # seconds
+
+
+@contextmanager
+def helpers_deaf() -> Iterator[None]:
+    """Processes that are started in here never see a signal to stop: torchrun's agent and SLURM send it to all, but it
+    is for the trainer, which needs its helpers to finish the step. They can still be killed.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_STOP)  # inherited; what comes meanwhile is kept for later
+    try:
+        resource_tracker.ensure_running()  # which lets SIGINT and SIGTERM through again
+        signal.pthread_sigmask(signal.SIG_BLOCK, _TO_STOP)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class StopSignals:

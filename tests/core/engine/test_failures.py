@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from antmmf.stopping import StopSignals
+from antmmf.stopping import StopSignals, helpers_deaf
 from antmmf.testing import fake_distribution
 
 LAUNCH = """
@@ -52,7 +52,11 @@ def port() -> int:
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
     """(exit code, lines) of a process that ends by itself."""
-    out, _ = process.communicate(timeout=100)
+    try:
+        out, _ = process.communicate(timeout=100)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # and the launcher ends the others
+        raise
     return process.returncode, [line for line in out.splitlines() if line]
 
 
@@ -70,9 +74,8 @@ def after_ready(lines: list[str]) -> list[str]:
 # --- one process fails ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scenario", ["bug", "sleep"])
-def test_an_error_of_one_process_ends_all_with_its_traceback_first(start: Start, scenario: str) -> None:
-    code, lines = finish(launched(start, scenario))
+def test_an_error_of_one_process_ends_all_with_its_traceback_first(start: Start) -> None:
+    code, lines = finish(launched(start, "bug"))
     first, *traceback, last = after_ready(lines)
     assert code == 1
     assert re.fullmatch(r"antmmf: rank 1 \(\S+\) failed:", first)
@@ -190,3 +193,13 @@ def test_the_signal_of_another_process_counts_as_caught_and_ones_own_echo_of_it_
         signals.caught = signal.SIGTERM
         signal.raise_signal(signal.SIGTERM)
         assert signals.caught == signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_helper_process_does_not_hear_a_signal_that_is_sent_to_all(number: signal.Signals) -> None:
+    with helpers_deaf():
+        helper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    helper.send_signal(number)
+    helper.communicate(b"\n", timeout=100)
+    assert helper.returncode == 0
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()

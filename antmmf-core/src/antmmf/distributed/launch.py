@@ -58,12 +58,15 @@ def launch(given: Mapping[str, str], command: Sequence[str]) -> int:
     Returns the exit code that one process would have; SIGUSR1 and SIGUSR2 reach the processes as SIGTERM does. Raises
     ``KeyboardInterrupt`` after Ctrl-C, ``ConfigError`` for arguments that torchrun refuses.
     """
+    if "--debug" not in command:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a store that is gone is worth 20 lines to each
     with tempfile.TemporaryDirectory(prefix="antmmf-launch-") as folder:  # the agent leaves its own behind
         logs = {} if {"redirects", "tee"} & given.keys() else {"log-dir": folder}
         return _run_agent(_parsed({**logs, **given}, command))
 
 
 def _run_agent(parsed: argparse.Namespace) -> int:
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
@@ -90,8 +93,9 @@ def _run_agent(parsed: argparse.Namespace) -> int:
         if stopped.sigval == signal.SIGINT:
             raise KeyboardInterrupt from None
         return _stopped(stopped.sigval)
-    except RendezvousError as error:
-        raise ConfigError(f"the other hosts cannot be reached: {error}") from error
+    except (RendezvousError, DistError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ConfigError(f"processes cannot meet at {config.rdzv_endpoint}: {reason}") from error
     return 0
 
 
@@ -126,13 +130,14 @@ def _code_of(codes: Mapping[int, int]) -> int:
     A process that the agent stopped because of another one is not the cause.
     """
     rank, code = min(codes.items(), key=lambda item: (item[1] in (-signal.SIGTERM, 128 + signal.SIGTERM), item[1] > 0))
-    if code > 128:
-        return _stopped(code - 128)
-    if code < 0:
-        hint = ", which is what happens when memory runs out" if code == -signal.SIGKILL else ""
-        log.error("rank %d was killed by %s%s", rank, signal.Signals(-code).name, hint)
-        return 128 - code
-    return code
+    number = -code if code < 0 else code - 128
+    if number not in set(signal.Signals):
+        return code
+    if code > 0 or number == signal.SIGTERM:
+        return _stopped(number)
+    hint = ", which is what happens when memory runs out" if number == signal.SIGKILL else ""
+    log.error("rank %d was killed by %s%s", rank, signal.Signals(number).name, hint)
+    return 128 + number
 
 
 def _stopped(number: int) -> int:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from antmmf.distributed.environment import Ranks, prepare_environment, ranks
+from antmmf.distributed.store import shared_store
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ def joined_world(device: torch.device | str) -> Iterator[World]:
     prepare_environment()
     kind = torch.device(device).type
     backend = "cpu:gloo" if kind == "cpu" else f"cpu:gloo,{kind}:{dist.get_default_backend_for_device(kind)}"
-    dist.init_process_group(backend, rank=own.rank, world_size=own.size)
+    dist.init_process_group(backend, store=shared_store(), rank=own.rank, world_size=own.size)
     try:
         world = World(own.rank, own.size, own.local_rank, own.num_local)
         yield world
