@@ -40,7 +40,7 @@ def choose_folder(plan: RunPlan) -> Path:
     if in_use and not train.resume and not restarted():
         message = f"{folder} is not empty; set training_parameters.resume auto to go on, or choose another folder"
         raise ConfigError(_problem(plan, message))
-    if in_use and not (folder / "provenance.json").is_file():
+    if in_use and not restarted() and not (folder / "provenance.json").is_file():
         raise ConfigError(_problem(plan, f"{folder} is not empty and is no run folder; choose another one"))
     return folder
 

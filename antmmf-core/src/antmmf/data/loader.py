@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
-import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from antmmf.data.media import SampleReader
 from antmmf.data.order import Permutation, Rows
 from antmmf.data.quarantine import BadSample, Policy, Quarantine
 from antmmf.errors import AntmmfError, DataError
+from antmmf.stopping import helpers_deaf
 
 _TRANSIENT = (TimeoutError, ConnectionError)  # the network's fault, not the sample's: tried again, never quarantined
 _TRIES = 3
@@ -122,7 +124,8 @@ class Loader:
 
     def _load(self, epochs: Callable[[], Iterator[tuple[int, int]]]) -> Iterator[LoadedStep]:
         self._requests.given = self._plan(epochs())
-        fetched = iter(self._loader)
+        with helpers_deaf():
+            fetched = iter(self._loader)
         for epoch, rows, samples in self._steps_of(epochs()):
             batches, seconds = [], 0.0
             for _ in range(self._num_parts(rows)):
@@ -152,8 +155,12 @@ class Loader:
         """End the workers; the loader cannot be used afterwards."""
         iterator = getattr(self._loader, "_iterator", None)
         if iterator is not None:
+            workers = list(getattr(iterator, "_workers", ()))
             iterator._shutdown_workers()  # torch offers no public way to end persistent workers
             self._loader._iterator = None
+            for worker in workers:
+                if worker.is_alive():  # it hangs in a file and hears no signal
+                    worker.kill()
 
     def _take(self, part: _Fetched | AntmmfError) -> _Fetched:
         if isinstance(part, AntmmfError):
@@ -307,6 +314,14 @@ def _open_shipped(setup: Callable[[], None] | None, fetch: bytes) -> _Fetch:
     return opened
 
 
+def _end_with_the_trainer() -> None:
+    """Under a fork server torch watches that, not the trainer, and workers outlive a trainer that is killed."""
+    trainer = multiprocessing.parent_process()
+    if trainer is not None:
+        trainer.join()
+        os._exit(1)
+
+
 def _start_worker(_: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the trainer's: it finishes the step, which needs us
+    threading.Thread(target=_end_with_the_trainer, daemon=True).start()
     torch.set_num_threads(1)
