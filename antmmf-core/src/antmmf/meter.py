@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from math import isfinite
 from time import perf_counter
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -23,13 +23,12 @@ _SHOWN_KEYS = 8
 _NORM = "gradient norm"
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(NamedTuple):
     """Scalars by name: the terms of the loss and, if it was taken, the gradient's norm."""
 
     number: int
     values: Mapping[str, Tensor]
-    ids: list[Tensor]
+    ids: list[list[int]]
 
 
 class Stopwatch:
@@ -38,8 +37,8 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._device = torch.device(device)
-        self._on_host = self._device.type in ("cpu", "mps")
+        self.device = torch.device(device)
+        self._on_host = self.device.type in ("cpu", "mps")
         self._clock = perf_counter()
         self._marks: list[tuple[str, torch.Event]] = []
         self.seconds: defaultdict[str, float] = defaultdict(float)
@@ -71,7 +70,7 @@ class Stopwatch:
         return seconds
 
     def _mark(self, part: str) -> None:
-        event = torch.Event(self._device, enable_timing=True)
+        event = torch.Event(self.device, enable_timing=True)
         event.record()
         self._marks.append((part, event))
 
@@ -97,6 +96,7 @@ class Meter:
         self._check_norm = check_norm
         self._steps: list[_Step] = []
         self.watch = watch
+        self._on_accelerator = watch.device.type != "cpu"
         self.decode_seconds = 0.0
         self.total: defaultdict[str, float] = defaultdict(float)
         self.num_steps = 0
@@ -104,7 +104,7 @@ class Meter:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def add_step(self, number: int, *, terms: Mapping[str, Tensor], norm: Tensor | None, ids: list[Tensor]) -> None:
+    def add_step(self, number: int, *, terms: Mapping[str, Tensor], norm: Tensor | None, ids: list[list[int]]) -> None:
         """Note step ``number`` with its detached scalar ``terms`` and the ids of each micro-batch."""
         self._steps.append(_Step(number, terms if norm is None else {**terms, _NORM: norm}, ids))
 
@@ -147,12 +147,17 @@ class Meter:
         own = self.watch.read()
         self.total["start"] += own.get("start", 0.0)
         samples = sum(len(part) for step in self._steps for part in step.ids)
-        table = self._world.exchange([samples, self.decode_seconds, *(own.get(part, 0.0) / num for part in PARTS)])
-        self.decode_seconds = 0.0
+        mean = {part: own.get(part, 0.0) / num for part in PARTS}
+        decode, self.decode_seconds = self.decode_seconds, 0.0
+        if self._world.size == 1:
+            return samples, decode, [mean]
+        table = self._world.exchange([samples, decode, *mean.values()])
         ranks = [dict(zip(PARTS, row[2:].tolist(), strict=True)) for row in table]
         return float(table[:, 0].sum()), float(table[:, 1].mean()), ranks
 
     def _read(self) -> list[dict[str, float]]:
+        if self._world.size == 1 and not self._on_accelerator:  # nothing to gather: the fewest operations
+            return [{name: float(value) for name, value in step.values.items()} for step in self._steps]
         stacked = torch.stack([value.float() for step in self._steps for value in step.values.values()])
         if self._world.size > 1:
             dist.all_reduce(stacked)

@@ -220,7 +220,7 @@ class Trainer:
         state.step += 1
         self._idle_since = None
         values = {name: part.detach() for name, part in parts.items()}
-        ids = [batch.ids.clone() for batch in batches[: len(batches) - num_ghosts]]
+        ids = [batch.ids.tolist() for batch in batches[: len(batches) - num_ghosts]]
         self.meter.add_step(state.step, terms=values, norm=norm, ids=ids)
 
     def move(self, batch: Batch) -> Batch:

@@ -82,6 +82,9 @@ class Console:
             self._say(line)
 
     def _say(self, text: str) -> None:
+        if self._bar is None:  # rich takes ten times as long for the same line
+            print(text, file=self._out.file, flush=True)  # noqa: T201
+            return
         self._out.print(text, markup=False)
 
     def _table(self, title: str, figures: Mapping[str, Figure]) -> None:
