@@ -11,6 +11,7 @@ import torch
 from antmmf.batch import Batch
 from antmmf.contracts import Encoded, Record, Sample
 from antmmf.errors import ComponentError, DataError
+from antmmf.task import Features
 from antmmf_tasks.losses.infonce import InfoNCE
 from antmmf_tasks.metrics.choice import Choice
 from antmmf_tasks.metrics.recall import Recall
@@ -42,7 +43,8 @@ class TinyVision(nn.Module):
         self.linear = nn.Linear(1, dim)
 
     def forward(self, frames: Tensor, sizes: Tensor) -> Encoded:
-        light = frames.float().sum((3, 4, 5)).flatten(1) / sizes.prod(1, keepdim=True) / 255  # (B, C * F)
+        light = frames.to(self.linear.weight.dtype).sum((3, 4, 5)).flatten(1)  # (B, C * F)
+        light = light / sizes.prod(1, keepdim=True) / 255
         place = torch.arange(1.0, light.shape[1] + 1)
         pooled = self.linear((light * place).mean(1, keepdim=True))
         return Encoded(pooled[:, None], torch.ones(len(frames), 1, dtype=torch.bool), pooled)
@@ -116,6 +118,28 @@ def test_training_gives_the_loss_of_the_vectors_and_gradients_to_both_encoders()
     assert int(output.terms["contrastive"].count) == 3
     output.terms["contrastive"].sum.backward()
     assert all(value.grad is not None for value in model.parameters())
+
+
+@pytest.mark.parametrize("tile", [None, 2])
+@pytest.mark.parametrize("sizes", [[3], [1, 2], [2, 1], [1, 1, 1]])
+def test_D19_loss_of_joined_micro_batches_of_any_sizes_is_that_of_the_batch(sizes: list[int], tile: int | None) -> None:
+    model = Retrieval(vision=TinyVision(4), text=TinyText(4), loss=InfoNCE(tile=tile), max_negatives=1).double()
+    collate = model.collator(True)
+    whole = model.loss(model.encode(collate(SAMPLES)))["contrastive"]
+    ends = [sum(sizes[: number + 1]) for number in range(len(sizes))]
+    parts = [model.encode(collate(SAMPLES[end - size : end])) for size, end in zip(sizes, ends, strict=True)]
+    shifted = [
+        torch.where(part.owner >= 0, part.owner + end - size, -1)
+        for part, size, end in zip(parts, sizes, ends, strict=True)
+    ]
+    vectors = [torch.cat([getattr(part, side) for part in parts]) for side in ("video", "text")]
+    joined = model.loss(Features(*vectors, torch.cat(shifted)))["contrastive"]
+    assert joined.sum.item() == pytest.approx(whole.sum.item(), rel=1e-12)
+    assert int(joined.count) == int(whole.count) == 3
+    if len(sizes) > 1:  # the wrong rule: the mean of the micro-batches' own losses, which see fewer negatives
+        own = [model.loss(part)["contrastive"] for part in parts]
+        wrong = sum((term.sum / term.count).item() for term in own) / len(own)
+        assert wrong != pytest.approx((whole.sum / whole.count).item(), rel=0.01)
 
 
 def evaluate(model: Retrieval, samples: list[Sample]) -> tuple[Batch, dict[str, Tensor]]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import torch
 from antmmf.contracts import Term
+from antmmf.contrastive import text_shares, tiled_info_nce
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -28,32 +29,41 @@ class InfoNCE(nn.Module):
     denominator holds all of a video's texts. A text of nobody (owner -1) stands in the denominator of every video
     and takes no part in text -> video, where it has no right answer.
 
-    ``learned`` makes 1 / temperature a parameter (its logarithm, as in CLIP, at most log 100) that starts at
-    ``temperature``.
+    ``learned`` makes 1 / temperature a parameter (its logarithm, as in CLIP) that starts at ``temperature`` and acts as
+    at most 100; its gradient goes on beyond, so that it can come back.
+
+    ``tile`` compares that many texts with all videos at a time, instead of all at once: the same loss and gradient
+    for large batches, whose matrix of all pairs does not fit (see ``antmmf.contrastive``). 1024 is a good number.
     """
 
-    def __init__(self, *, temperature: Annotated[float, Field(gt=0)] = 0.05, learned: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        temperature: Annotated[float, Field(gt=0)] = 0.05,
+        learned: bool = False,
+        tile: Annotated[int, Field(gt=0)] | None = None,
+    ) -> None:
         super().__init__()
         self.temperature = temperature
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature))) if learned else None
+        self.log_scale = nn.Parameter(torch.tensor([-math.log(temperature)])) if learned else None
+        self.tile = tile
 
     def forward(self, video: Tensor, text: Tensor, owner: Tensor) -> Term:
         """``video`` (B, D) and ``text`` (N, D) of unit length, ``owner`` (N,); computed in float32 or better."""
+        scale = self._scale()
+        if self.tile is not None:
+            return tiled_info_nce(video, text, owner, scale=scale, tile=self.tile)
         dtype = torch.promote_types(video.dtype, torch.float32)
         with torch.autocast(video.device.type, enabled=False):
-            logits = self._scale() * (text.to(dtype) @ video.to(dtype).T)  # (N, B)
-        owned = (owner >= 0).to(dtype)
-        row = owner.clamp(min=0)
-        right = row[:, None]  # (N, 1)
+            logits = scale * (text.to(dtype) @ video.to(dtype).T)  # (N, B)
+        right = owner.clamp(min=0)[:, None]  # (N, 1)
         log_p = (logits.log_softmax(1) + logits.log_softmax(0)).gather(1, right)[:, 0]  # (N,)
-        num_texts = torch.zeros(video.shape[0], dtype=dtype, device=video.device).index_add(0, row, owned)
-        share = owned / num_texts[row].clamp(min=1)
+        share, num_texts = text_shares(owner, len(video), dtype)
         return Term(-0.5 * (share * log_p).sum(), (num_texts > 0).sum())
 
     def _scale(self) -> Tensor | float:
         if self.log_scale is None:
             return 1 / self.temperature
-        if self.training:
-            with torch.no_grad():  # on the parameter, as in CLIP: clamping the result would end its gradient for good
-                self.log_scale.clamp_(max=math.log(LARGEST_SCALE))
-        return self.log_scale.exp()
+        # Clamping would end the gradient for good, and changing the parameter here would be lost under FSDP2.
+        beyond = (self.log_scale.detach() - math.log(LARGEST_SCALE)).clamp(min=0)
+        return (self.log_scale - beyond).exp()  # (1,): FSDP2 shards no parameter without a dimension
