@@ -8,7 +8,7 @@ step, micro-batch, rank), so the second pass repeats those of the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from antmmf.batch import Batch
 from antmmf.contracts import Term
-from antmmf.data.keyed import hashed
+from antmmf.data.keyed import hashed, mixed
 from antmmf.distributed.collectives import gather_rows
 from antmmf.distributed.world import World
 from antmmf.evaluate import autocast
@@ -54,6 +54,12 @@ class Step(nn.Module):
         self.amp = amp
         self.watch = Stopwatch(self.device)
         self._generators = _default_generators(self.device)
+        self._encode: Callable[[Batch], Features] | None = None
+        self._loss: Callable[[Features], Mapping[str, Term]] | None = None
+        if isinstance(task, ContrastiveTask):
+            self._encode, self._loss = task.encode, task.loss
+        self._forward_seed = hashed(seed, "forward", self.world.rank)
+        self._loss_seed = hashed(seed, "loss")
 
     def forward(self, batches: Sequence[Batch], step: int, num_ghosts: int = 0) -> dict[str, Tensor]:
         """Parts by name for this process's micro-batches; the last ``num_ghosts`` of them take part without a weight:
@@ -66,27 +72,26 @@ class Step(nn.Module):
             else:
                 output = checkpoint(self._compute, batch, step, micro, use_reentrant=False, preserve_rng_state=False)
             outputs.append(output if micro < real else _silent(output))
-        if not isinstance(self.task, ContrastiveTask):
+        if self._loss is None:
             return self._local_parts(outputs)  # type: ignore[arg-type]
         features: list[Features] = outputs  # type: ignore[assignment]
         whole = self._gather(_join(features))
-        self._seed("loss", step)
+        self._seed(mixed(self._loss_seed, step))
         with autocast(self.device, self.amp):
-            terms = self.task.loss(whole)
+            terms = self._loss(whole)
         parts = {name: _part(term, term.count) for name, term in terms.items()}
         return {**self._local_parts([part.terms for part in features]), **parts}
 
     def _compute(self, batch: Batch, step: int, micro: int) -> Output:
-        self._seed("forward", step, micro, self.world.rank)
+        self._seed(mixed(self._forward_seed, step, micro))
         with autocast(self.device, self.amp):
-            if isinstance(self.task, ContrastiveTask):
-                return self.task.encode(batch)
+            if self._encode is not None:
+                return self._encode(batch)
             terms: Mapping[str, Term] = self.task(batch).terms
         assert terms, f"{type(self.task).__name__} returned no terms in training"
         return terms
 
-    def _seed(self, *keys: int | str) -> None:
-        seed = hashed(self.seed, *keys)
+    def _seed(self, seed: int) -> None:
         for generator in self._generators:
             generator.manual_seed(seed)
 

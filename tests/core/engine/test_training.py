@@ -109,7 +109,7 @@ def test_evaluating_and_saving_in_between_change_nothing(tmp_path: Path) -> None
 def test_training_learns(tmp_path: Path) -> None:
     trainer, listener = make_trainer(tmp_path, max_steps=300)
     trainer.fit(RunState())
-    assert listener.reports[-1][1].loss < 0.5 * listener.reports[0][1].loss
+    assert listener.reports[-1][1].loss < 0.6 * listener.reports[0][1].loss
 
 
 def test_accumulation_changes_neither_loss_nor_weights(tmp_path: Path) -> None:

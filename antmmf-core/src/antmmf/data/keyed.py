@@ -6,6 +6,8 @@ from hashlib import blake2b
 
 import numpy as np
 
+_MASK = (1 << 64) - 1
+
 
 def sample_id(dataset: str, key: str) -> int:
     """The signed 64-bit id of a sample: it stays the same when a data set grows or is put in another order."""
@@ -17,6 +19,16 @@ def sample_id(dataset: str, key: str) -> int:
 def hashed(*keys: int | str) -> int:
     """An unsigned 64-bit hash of all keys in their order."""
     return int.from_bytes(_digest(keys)[:8], "little")
+
+
+def mixed(seed: int, *numbers: int) -> int:
+    """An unsigned 64-bit number for ``seed``, itself a hash, and ``numbers``: where ``hashed`` would be too slow."""
+    for number in numbers:  # splitmix64
+        seed = ((seed ^ number) + 0x9E3779B97F4A7C15) & _MASK
+        seed = ((seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        seed = ((seed ^ (seed >> 27)) * 0x94D049BB133111EB) & _MASK
+        seed ^= seed >> 31
+    return seed
 
 
 def generator(seed: int, *keys: int | str) -> np.random.Generator:
