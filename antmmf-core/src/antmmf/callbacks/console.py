@@ -83,7 +83,7 @@ class Console:
 
     def _say(self, text: str) -> None:
         if self._bar is None:  # rich takes ten times as long for the same line
-            print(text, file=self._out.file, flush=True)  # noqa: T201
+            print(text, file=self._out.file, flush=True)
             return
         self._out.print(text, markup=False)
 
