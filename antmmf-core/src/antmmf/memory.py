@@ -13,6 +13,7 @@ from torch.distributed.fsdp import FSDPModule
 from antmmf.batch import Batch
 from antmmf.contracts import RunState
 from antmmf.errors import AntmmfError, ConfigError
+from antmmf.recompute import undone
 from antmmf.step import Step
 
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ def _fits(trainer: Trainer, batches: list[Batch]) -> bool:
     """Whether a step of this process alone fits, with room for what later steps hold."""
     task, settings = trainer.task, trainer.settings
     step = Step(task, seed=settings.seed, device=settings.device, amp=settings.amp)
-    before = {name: buffer.clone() for name, buffer in task.named_buffers()}
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
     try:
         room = [torch.empty_like(parameter) for parameter in trained for _ in range(_STATES)]
-        reduce(torch.add, step(batches, 0).values()).backward()
+        with undone(task):
+            reduce(torch.add, step(batches, 0).values()).backward()
     except torch.OutOfMemoryError:
         return False
     else:
@@ -73,8 +74,5 @@ def _fits(trainer: Trainer, batches: list[Batch]) -> bool:
         return True
     finally:
         task.zero_grad(set_to_none=True)
-        with torch.no_grad():
-            for name, buffer in task.named_buffers():
-                buffer.copy_(before[name])
         if torch.accelerator.is_available():
             torch.accelerator.empty_cache()

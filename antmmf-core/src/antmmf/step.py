@@ -3,7 +3,7 @@
 Gradient caching (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup") by
 recomputation: the forward pass of each micro-batch keeps nothing but its outputs, the loss is taken over the outputs
 of all, and its one backward pass computes one micro-batch after the other again. Random draws are keyed by (seed,
-step, micro-batch, rank), so the second pass repeats those of the first.
+step, micro-batch, rank), so the second pass repeats those of the first; buffers are written by the first one only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TypeAlias
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from antmmf.batch import Batch
 from antmmf.contracts import Term
@@ -23,6 +22,7 @@ from antmmf.distributed.collectives import gather_rows
 from antmmf.distributed.world import World
 from antmmf.evaluate import autocast
 from antmmf.meter import Stopwatch
+from antmmf.recompute import recomputed
 from antmmf.task import ContrastiveTask, Features, Task
 
 _TINY = 1e-12
@@ -70,7 +70,7 @@ class Step(nn.Module):
             if len(batches) == 1:
                 output = self._compute(batch, step, micro)
             else:
-                output = checkpoint(self._compute, batch, step, micro, use_reentrant=False, preserve_rng_state=False)
+                output = recomputed(self.task, self._compute, batch, step, micro, preserve_rng_state=False)
             outputs.append(output if micro < real else _silent(output))
         if self._loss is None:
             return self._local_parts(outputs)  # type: ignore[arg-type]

@@ -88,7 +88,11 @@ class ContrastiveTask(Task):
 
     @abstractmethod
     def encode(self, batch: Batch) -> Features:
-        """The features of one micro-batch, before anything is compared; no random draw may depend on other rows."""
+        """The features of one micro-batch, before anything is compared; no random draw may depend on other rows.
+
+        With accumulation it is computed twice. What it writes must be buffers; weights (momentum encoders) move in
+        ``loss``.
+        """
 
     @abstractmethod
     def loss(self, features: Features) -> Mapping[str, Term]:

@@ -133,13 +133,12 @@ class Trainer:
                 loaded = next(stream)
                 self._watch.lap(waiting)
                 waiting = "data"
-                batches, num_ghosts, caught = self._agree(loaded, signals.caught)
+                batches, num_ghosts, caught = self._agree(loaded, signals.caught, state)
                 if caught:
                     break
                 if loaded.epoch != state.epoch:
                     self._begin_epoch(loaded.epoch, state)
                 state.position += loaded.samples
-                state.bad_samples = self.loader.quarantine.count
                 if batches:  # else every sample was bad and left out: the position moves, the step does not
                     self._step(batches, num_ghosts, state)
                     stopped = self._between_steps(state)
@@ -187,15 +186,18 @@ class Trainer:
         state.epoch, state.position = epoch, 0
         self._idle_since = 0
 
-    def _agree(self, loaded: LoadedStep, caught: int | None) -> tuple[list[Batch], int, int | None]:
+    def _agree(self, loaded: LoadedStep, caught: int | None, state: RunState) -> tuple[list[Batch], int, int | None]:
         """As many micro-batches as the process that has most, how many of them are ghosts at the end, and the signal
-        that any process caught."""
+        that any process caught; ``state`` learns of all processes' bad samples."""
         batches = list(loaded.batches)
-        num_own = len(batches)
+        num_own, num_bad = len(batches), self.loader.quarantine.count
         self.meter.decode_seconds += loaded.seconds
         if self.world.size == 1:
+            state.bad_samples = num_bad
             return batches, 0, None
-        most, caught = (int(value) for value in self.world.exchange([num_own, caught or 0]).amax(0))
+        table = self.world.exchange([num_own, caught or 0, num_bad])
+        state.bad_samples = int(table[:, 2].sum())
+        most, caught = (int(value) for value in table[:, :2].amax(0))
         if num_own < most:
             self._ghost = batches[-1] if batches else self._ghost or self.loader.any_batch()
             batches += [self._ghost] * (most - num_own)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from antmmf.distributed.world import World
+from antmmf.recompute import recomputed
 from antmmf.task import encoders_of
 
 Mode = Literal["ddp", "fsdp2"]
@@ -37,10 +39,25 @@ def prepare(
         task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if activation_checkpointing:
         for block in blocks_of(task):
-            block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+            block.forward = _recomputing(block, compiled=compile)
     if compile:
         for module in blocks_of(task) if sharded else encoders_of(task):
             module.compile()
+
+
+def _recomputing(block: nn.Module, *, compiled: bool) -> Callable[..., Any]:
+    """The forward pass of ``block``, computed again in the backward pass; a compiled one sees to buffers itself.
+
+    A function, for torch.compile leaves out a ``functools.partial`` of ``checkpoint``.
+    """
+    forward = block.forward
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        if compiled:
+            return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        return recomputed(block, partial(forward, **kwargs), *args, preserve_rng_state=True)
+
+    return again
 
 
 def shard(task: nn.Module, world: World, device: torch.device) -> None:
