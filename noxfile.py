@@ -25,7 +25,7 @@ DISTRIBUTIONS = {
     "antmmf-tasks": "antmmf_tasks",
 }
 TEST_TOOLS = ("pytest", "hypothesis", "jsonschema")
-EXAMPLE = "plugins/antmmf-example"
+PLUGINS = ("plugins/antmmf-example", "plugins/antmmf-wandb")
 SOURCES = [f"{folder}/src" for folder in DISTRIBUTIONS]
 PARTS = ["tests/core", "tests/vision", "tests/text", "tests/tasks"]
 
@@ -33,7 +33,7 @@ PARTS = ["tests/core", "tests/vision", "tests/text", "tests/tasks"]
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, all or those named after --."""
-    _install_packages(session, *TEST_TOOLS)
+    _install_packages(session, *TEST_TOOLS, "wandb")
     session.run("pytest", *session.posargs)
 
 
@@ -73,7 +73,7 @@ def isolated(session: nox.Session) -> None:
     wheels = _folder(session) / "wheels"
     for old in wheels.glob("*.whl"):
         old.unlink()
-    folders = [f"./{name}" for name in (*DISTRIBUTIONS, EXAMPLE)]
+    folders = [f"./{name}" for name in (*DISTRIBUTIONS, *PLUGINS)]
     session.run("pip", "wheel", "-q", "-c", CONSTRAINTS, "--no-deps", "-w", str(wheels), *folders)
     session.run("python", "tests/integration/isolated.py", str(wheels), *session.posargs)
 

@@ -1,6 +1,7 @@
 """Install the wheels in a fresh environment, as a user would, and use them there: python isolated.py WHEELS_DIR.
 
-In this order: the core alone; with antmmf-tasks; with a package of a third party; with broken packages beside them.
+In this order: the core alone; with antmmf-tasks; with a package of a third party; with a tracker; with
+broken packages beside them.
 Run by ``nox -s isolated``, which builds the wheels. Ends with 1 at the first thing that is not as it must be.
 """
 
@@ -128,6 +129,13 @@ def with_example(env: Environment) -> None:
     env.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE_TESTS))
 
 
+def with_tracker(env: Environment) -> None:
+    """The tracker's package needs no account, no network and nothing of ours but the core."""
+    env.install("antmmf-wandb")
+    quickstart(env, "tracked", "callbacks=[jsonl, {type: wandb, params: {project: clips, mode: offline}}]")
+    must(any(env.folder.glob("tracked/wandb/offline-run-*/*.wandb")), "wandb must have written a run")
+
+
 def with_broken(env: Environment) -> None:
     """Broken packages are named, and hurt nobody who does not use them."""
     env.run("python", str(BROKEN), env.site_packages())
@@ -155,7 +163,7 @@ def main(wheels: Path) -> None:
     """Run all stages in one environment, each on top of the one before."""
     with tempfile.TemporaryDirectory(prefix="antmmf-isolated-") as folder:
         env = Environment(Path(folder), wheels=wheels)
-        for stage in (core_alone, with_tasks, with_example, with_broken):
+        for stage in (core_alone, with_tasks, with_example, with_tracker, with_broken):
             print(stage.__name__.replace("_", " "), flush=True)
             stage(env)
     print("isolated: everything as it must be")

@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule
 
 from antmmf.batch import Batch
+from antmmf.checkpoint.shards import is_sharded
 from antmmf.contracts import Figure, Metric
 from antmmf.data.loader import Loader
 from antmmf.distributed.world import World
@@ -62,7 +62,7 @@ def autocast(device: torch.device | str, amp: torch.dtype | None) -> AbstractCon
 
 def _rows(task: Task, loader: Loader, device: torch.device | str, world: World) -> dict[str, list[Tensor]]:
     parts: dict[str, list[Tensor]] = {}
-    for batch, is_ghost in _batches(loader, world, together=isinstance(task, FSDPModule)):
+    for batch, is_ghost in _batches(loader, world, together=any(map(is_sharded, task.parameters()))):
         output = task(batch.to(device, non_blocking=True))
         for name, tensor in output.rows.items() if not is_ghost else ():
             parts.setdefault(name, []).append(_on_cpu(tensor, name))

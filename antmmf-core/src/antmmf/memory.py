@@ -8,9 +8,9 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 import torch
-from torch.distributed.fsdp import FSDPModule
 
 from antmmf.batch import Batch
+from antmmf.checkpoint.shards import is_sharded
 from antmmf.contracts import RunState
 from antmmf.errors import AntmmfError, ConfigError
 from antmmf.recompute import undone
@@ -40,7 +40,7 @@ def find_micro_batches(trainer: Trainer, state: RunState) -> int:
     """
     if state.micro_batches is not None:
         return state.micro_batches
-    if isinstance(trainer.task, FSDPModule):
+    if any(map(is_sharded, trainer.task.parameters())):
         message = "training_parameters.micro_batch_size: must be a number with distributed fsdp2, is auto"
         raise ConfigError(f"{message}; processes that share weights cannot try alone")
     number = 1

@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
@@ -65,6 +63,9 @@ def shard(task: nn.Module, world: World, device: torch.device) -> None:
 
     Never a whole encoder: ``fuse`` and tied word tables would meet parts of it.
     """
+    from torch.distributed.device_mesh import init_device_mesh  # a second of imports, for those who need them
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
     mesh = init_device_mesh(device.type, (world.size,))
     for block in blocks_of(task):
         fully_shard(block, mesh=mesh)
