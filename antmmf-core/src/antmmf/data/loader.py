@@ -209,7 +209,8 @@ def _next(fetched: Iterator[_Fetched | AntmmfError]) -> _Fetched | AntmmfError:
             raise
         raise DataError(
             f"{str(error).splitlines()[0].rstrip('. ')}; it was killed, mostly for want of (shared) memory: lower "
-            "num_workers or batch_size, or give the container more shared memory; num_workers 0 shows an error in the reading itself"
+            "num_workers or batch_size, or give the container more shared memory; num_workers 0 shows an error "
+            "in the reading itself"
         ) from error
 
 
