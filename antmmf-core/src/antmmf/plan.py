@@ -228,8 +228,8 @@ def _cross_check(config: RunConfig, plans: dict[str, Plan], planner: Planner) ->
     """What no single value can tell: things that must fit together."""
     train = config.training_parameters
     at = ("training_parameters",)
-    if train.batch_size % train.gradient_accumulation_steps:
-        message = f"must divide batch_size {train.batch_size}, is {train.gradient_accumulation_steps}"
+    if train.gradient_accumulation_steps > train.batch_size:
+        message = f"must be at most batch_size {train.batch_size}, is {train.gradient_accumulation_steps}"
         planner.problem((*at, "gradient_accumulation_steps"), message)
     if train.micro_batch_size is not None and train.gradient_accumulation_steps > 1:
         message = "and gradient_accumulation_steps say the same; give one of them"

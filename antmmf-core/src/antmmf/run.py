@@ -258,6 +258,8 @@ def _parallel(
     if sharded and amp == torch.float16:
         message = "fsdp2 does not go with fp16, whose loss scaling needs whole gradients; use bf16 or ddp"
         raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
+    if train.compile:
+        log.info("compile: the first steps wait for the compiler, perhaps for minutes")
     prepare(
         task,
         compile=train.compile,
