@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -97,6 +100,20 @@ def test_a_run_that_is_continued_ends_with_the_same_bits(whole: Path, tmp_path: 
     assert again.state.step == 4
     again.execute()
     assert_equal_weights(whole, folder)
+
+
+def test_the_log_has_what_was_said_from_the_first_line_on(whole: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(whole, tmp_path / "copy")
+    with (folder / "checkpoints" / "step_000006" / "model.safetensors").open("r+b") as file:
+        file.write(b"damage")
+    overrides = (*_tiny(folder), *SIZES, "training_parameters.resume=auto", "callbacks=[console]")
+    command = [sys.executable, "-m", "antmmf", "run", "quickstart", *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    log = (folder / "log.rank0.txt").read_text()
+    for line in ("model.safetensors is damaged", "going on from", "step 6/6  epoch"):
+        assert (log.count(line), (done.stdout + done.stderr).count(line)) == (1, 1)
+    assert "test t2v R@1" in log
 
 
 def test_workers_do_not_change_a_run(whole: Path, tmp_path: Path) -> None:

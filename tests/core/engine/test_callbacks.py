@@ -68,6 +68,18 @@ def test_the_console_can_show_a_bar(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "20/100 loss 1.5000" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("progress", [False, True])
+def test_what_the_console_says_is_logged_also_beside_a_bar(
+    progress: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "antmmf.said")
+    run(Console(progress=progress), tmp_path)
+    said = "\n".join(record.message for record in caplog.records if record.name == "antmmf.said")
+    assert "step 20/100  epoch 1  loss 1.5000" in said
+    assert "val after step 20: val t2v R@1 25.00" in said
+    assert f"saved {tmp_path / 'c'}" in said
+
+
 def test_json_lines_hold_reports_and_evaluations(tmp_path: Path) -> None:
     run(JsonLines(), tmp_path)
     step, evaluation = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

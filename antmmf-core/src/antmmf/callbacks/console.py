@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,10 @@ from antmmf.hookspecs import hookimpl
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
     from rich.progress import Progress, TaskID
+
+
+said = logging.getLogger("antmmf.said")
+"""What was printed already, for the log in the run's folder."""
 
 
 class Console:
@@ -46,15 +51,12 @@ class Console:
     def antmmf_step_end(self, state: RunState, report: StepReport) -> None:
         seconds = sum(report.seconds.values())
         rate = report.samples / seconds if seconds > 0 else 0.0
-        said = f"loss {report.loss:.4f}  {rate:.1f} samples/s"
-        if self._bar is not None and self._row is not None:
-            self._bar.update(self._row, completed=state.step, said=said)
-            return
+        values = f"loss {report.loss:.4f}  {rate:.1f} samples/s"
         left = _duration(seconds * (self._max_steps - state.step))
-        self._say(
-            f"step {state.step}/{self._max_steps}  epoch {state.epoch}  {said}  lr {report.lr:.3g}  {left} left"
-            f"{_data_note(report, seconds)}"
-        )
+        line = f"step {state.step}/{self._max_steps}  epoch {state.epoch}  {values}  lr {report.lr:.3g}  {left} left"
+        self._say(line + _data_note(report, seconds), has_bar=True)
+        if self._bar is not None and self._row is not None:
+            self._bar.update(self._row, completed=state.step, said=values)
 
     @hookimpl
     def antmmf_eval_end(self, state: RunState, split: str, figures: Mapping[str, Figure]) -> None:
@@ -62,12 +64,13 @@ class Console:
             self._say(f"val after step {state.step}: {';  '.join(_heads(figures))}")
             return
         self._table(f"{split} after step {state.step}", figures)
+        for line in _heads(figures):
+            said.info(line)
         self._last = dict(figures)
 
     @hookimpl
     def antmmf_checkpoint_saved(self, path: Path) -> None:
-        if self._bar is None:
-            self._say(f"saved {path}")
+        self._say(f"saved {path}", has_bar=True)
 
     @hookimpl
     def antmmf_run_end(self, state: RunState, error: str | None) -> None:
@@ -79,9 +82,15 @@ class Console:
                 f"best on val: {state.best_value:.2f} at step {state.best_step}, which the test figures come from"
             )
         for line in _heads(self._last):
-            self._say(line)
+            self._print(line)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, *, has_bar: bool = False) -> None:
+        """Print and log a line; with ``has_bar`` a bar, where there is one, says as much."""
+        said.info(text)
+        if self._bar is None or not has_bar:
+            self._print(text)
+
+    def _print(self, text: str) -> None:
         if self._bar is None:  # rich takes ten times as long for the same line
             print(text, file=self._out.file, flush=True)
             return

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 import warnings
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("antmmf")
 
 _LAUNCH = "antmmf.launch"
+_MAX_EARLY = 10_000
 _LAUNCH_HELP = (
     ("--nproc-per-node N", "Processes on this host: a number, or auto, gpu, cpu. Those below too are torchrun's."),
     ("--nnodes N, --node-rank R", "Hosts, and which of them this one is."),
@@ -107,6 +109,8 @@ def command(
 
 
 def _run(plan: RunPlan, world: World | None = None, *, smoke: bool) -> None:
+    early = MemoryHandler(_MAX_EARLY, flushLevel=logging.CRITICAL)  # what is said before the folder is known
+    log.addHandler(early)
     for plugin in plan.broken:
         log.warning("left out: %s", plugin.reason)
     if smoke:
@@ -121,6 +125,9 @@ def _run(plan: RunPlan, world: World | None = None, *, smoke: bool) -> None:
     handler = logging.FileHandler(run.folder / f"log.rank{run.world.rank}.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
+    log.removeHandler(early)
+    early.setTarget(handler)
+    early.close()
     try:
         run.execute()
     except Exception:
@@ -159,6 +166,7 @@ def show_log(*, quiet: bool, first: bool = True) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.ERROR if not first else logging.WARNING if quiet else logging.INFO)
     handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda record: record.name != "antmmf.said")
     log.handlers[:] = [handler]
     log.setLevel(logging.DEBUG)
     log.propagate = False
