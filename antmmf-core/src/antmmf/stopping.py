@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 _TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _ECHO = 3.0  # seconds
+_PATIENCE = b"\nfinishing the step, then saving; Ctrl-C again ends at once\n"
 
 
 @contextmanager
@@ -33,12 +35,13 @@ class StopSignals:
     """While entered, the first SIGINT, SIGTERM or ``extra`` signal is only noted in ``caught``; a second acts at once.
 
     Processes stop together: whoever learns of another one's signal sets ``caught`` too. SLURM and torchrun's agent may
-    both pass one signal on, so a second within 3 s does nothing, unless it is SIGINT: Ctrl-C, pressed twice. Only the
-    main thread can listen; elsewhere nothing is caught.
+    both pass one signal on, so a second within 3 s does nothing, unless it is SIGINT: Ctrl-C, pressed twice, as the
+    first one is told if ``quiet`` is not set. Only the main thread can listen; elsewhere nothing is caught.
     """
 
-    def __init__(self, extra: Sequence[int] = ()) -> None:
+    def __init__(self, extra: Sequence[int] = (), *, quiet: bool = True) -> None:
         self.caught: int | None = None
+        self._quiet = quiet
         self._numbers = (signal.SIGINT, signal.SIGTERM, *extra)
         self._before: dict[int, Any] = {}
         self._first: float | None = None
@@ -63,6 +66,8 @@ class StopSignals:
         if self._first is None:
             self._first = now
             self.caught = self.caught or number
+            if number == signal.SIGINT and not self._quiet:
+                os.write(2, _PATIENCE)  # logging may be what was interrupted
         elif number == signal.SIGINT or now - self._first > _ECHO:
             self._restore()
             signal.raise_signal(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -127,7 +128,7 @@ class Trainer:
             self.loader.micro_batches = state.micro_batches = find_micro_batches(self, state)
         stream = self.loader.stream(state.epoch, start=state.position)
         stopped, caught, waiting = False, None, "start"
-        with StopSignals(self.settings.signals) as signals:
+        with StopSignals(self.settings.signals, quiet=not self.world.is_first) as signals:
             while state.step < self.settings.max_steps and not stopped:
                 self._watch.start()
                 loaded = next(stream)
@@ -151,6 +152,9 @@ class Trainer:
             if caught:
                 self._save(state, best=False)
                 self._wait_for_saves(state)
+                if self.world.is_first and self.checkpoints is not None:
+                    go_on = "training_parameters.resume auto goes on from there"
+                    log.warning("%s: stopped after step %d; %s", signal.Signals(caught).name, state.step, go_on)
                 signals.caught = caught
                 signals.end()
 

@@ -180,10 +180,12 @@ def test_an_echo_of_a_signal_is_ignored_and_a_later_one_acts(monkeypatch: pytest
         signal.signal(signal.SIGTERM, before)
 
 
-def test_ctrl_c_pressed_twice_acts_at_once() -> None:
-    with StopSignals() as signals:
+@pytest.mark.parametrize("quiet", [False, True])
+def test_ctrl_c_pressed_twice_acts_at_once_as_the_first_is_told(quiet: bool, capfd: pytest.CaptureFixture[str]) -> None:
+    with StopSignals(quiet=quiet) as signals:
         signal.raise_signal(signal.SIGINT)
         assert signals.caught == signal.SIGINT
+        assert ("Ctrl-C again ends at once" in capfd.readouterr().err) is not quiet
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 

@@ -225,7 +225,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_samples(tmp_path: Path
 
 @pytest.mark.parametrize(("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
 def test_a_signal_finishes_the_step_and_saves(
-    tmp_path: Path, number: signal.Signals, raised: type[BaseException]
+    tmp_path: Path, number: signal.Signals, raised: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     class Interrupter:
         @hookimpl
@@ -241,6 +241,7 @@ def test_a_signal_finishes_the_step_and_saves(
         trainer.fit(state)
     assert state.step == 2
     assert load_checkpoint(tmp_path / "c" / "step_000002").state.step == 2
+    assert f"{number.name}: stopped after step 2; training_parameters.resume auto goes on" in caplog.text
 
 
 def test_callbacks_remember_over_a_restart(tmp_path: Path) -> None:
