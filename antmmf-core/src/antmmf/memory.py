@@ -12,7 +12,7 @@ import torch
 from antmmf.batch import Batch
 from antmmf.checkpoint.shards import is_sharded
 from antmmf.contracts import RunState
-from antmmf.errors import AntmmfError, ConfigError
+from antmmf.errors import AntmmfError
 from antmmf.recompute import undone
 from antmmf.step import Step
 
@@ -40,9 +40,7 @@ def find_micro_batches(trainer: Trainer, state: RunState) -> int:
     """
     if state.micro_batches is not None:
         return state.micro_batches
-    if any(map(is_sharded, trainer.task.parameters())):
-        message = "training_parameters.micro_batch_size: must be a number with distributed fsdp2, is auto"
-        raise ConfigError(f"{message}; processes that share weights cannot try alone")
+    assert not any(map(is_sharded, trainer.task.parameters())), "processes that share weights cannot try alone"
     number = 1
     while True:
         trainer.loader.micro_batches = number

@@ -28,6 +28,7 @@ from antmmf.recipes import find_config
 from antmmf.registry import Registry
 
 SPLITS = ("train", "val", "test")
+NO_FP16 = "must not be fp16 with distributed fsdp2: loss scaling needs whole gradients; use bf16, or ddp"
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,11 @@ def _cross_check(config: RunConfig, plans: dict[str, Plan], planner: Planner) ->
     if train.micro_batch_size is not None and train.gradient_accumulation_steps > 1:
         message = "and gradient_accumulation_steps say the same; give one of them"
         planner.problem((*at, "micro_batch_size"), message)
+    if train.distributed == "fsdp2" and train.micro_batch_size == "auto":
+        message = "must be a number with distributed fsdp2, is auto; processes that share weights cannot try alone"
+        planner.problem((*at, "micro_batch_size"), message)
+    if train.distributed == "fsdp2" and train.enable_amp == "fp16":
+        planner.problem((*at, "enable_amp"), NO_FP16)
     if "train" in train.run_type.split("+"):
         if not config.dataset_attributes.train:
             planner.problem(("dataset_attributes", "train"), f"must name a data set for run_type {train.run_type!r}")

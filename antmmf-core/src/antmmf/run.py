@@ -31,7 +31,7 @@ from antmmf.evaluate import measure, monitored_fault, split_rows
 from antmmf.freeze import freeze
 from antmmf.optim import Group, build_optimizer, parameter_groups
 from antmmf.origin import Origin, find_origin
-from antmmf.plan import ENCODERS, RunPlan
+from antmmf.plan import ENCODERS, NO_FP16, RunPlan
 from antmmf.plugins import register
 from antmmf.predict import write_predictions
 from antmmf.run_data import build_loader, lengths, open_indexes, open_quarantine, training_texts
@@ -256,8 +256,7 @@ def _parallel(
         raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
     sharded = train.distributed == "fsdp2" and world.size > 1
     if sharded and amp == torch.float16:
-        message = "fsdp2 does not go with fp16, whose loss scaling needs whole gradients; use bf16 or ddp"
-        raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
+        raise ConfigError(Problem("training_parameters.enable_amp", plan.layers.where(path), NO_FP16))
     if train.compile:
         log.info("compile: the first steps wait for the compiler, perhaps for minutes")
     prepare(
