@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ def command(name: str, as_json: bool, without_plugin: tuple[str, ...], plugin_fi
     recipes = recipe_files(registry)
     descriptions = [_describe_recipe(*found) for found in _find_recipes(recipes, name)]
     components = _find(registry, name)
+    if not descriptions and not components:
+        descriptions = list(_resolved(registry, name))
     if not descriptions and not components:
         raise ComponentError(_missing(registry, name, list(recipes)))
     errors: list[PluginError] = []
@@ -66,6 +68,27 @@ def _find(registry: Registry, name: str) -> list[Component]:
     return [component for component in found if component.kind != "recipes"]
 
 
+def _resolved(registry: Registry, name: str) -> Iterator[dict[str, Any]]:
+    """What hooks answer for a name that no entry point offers, such as ``timm/resnet50``."""
+    from antmmf.plugins import load_plugins
+
+    first, _, rest = name.partition("/")
+    kinds, name = ([first], rest) if first in KINDS else (list(KINDS), name)
+    implementations = load_plugins(registry)[0].hook.antmmf_resolve.get_hookimpls()
+    for kind in kinds:
+        asked = {"kind": kind, "name": name}
+        for implementation in reversed(implementations):  # the order in which pluggy calls them
+            target: Any = implementation.function(*(asked[argument] for argument in implementation.argnames))
+            if target is not None:
+                distribution = implementation.plugin_name.partition(":")[0]
+                version = next(
+                    (c.version for c in registry.components("plugins") if c.distribution == distribution), ""
+                )
+                value = f"{target.__module__}:{target.__name__}"
+                yield _describe(Component(kind, name, distribution, version, value), target)
+                break
+
+
 def _find_recipes(recipes: dict[str, tuple[Path, str]], name: str) -> list[tuple[str, Path, str]]:
     """(name, file, distribution) of the recipes called ``name`` or ``distribution:name``."""
     distribution, _, bare = name.rpartition(":")
@@ -78,8 +101,8 @@ def _describe_recipe(name: str, path: Path, distribution: str) -> dict[str, Any]
     return {"kind": "recipes", "name": name, "distribution": distribution, "value": str(path), "description": text}
 
 
-def _describe(component: Component) -> dict[str, Any]:
-    loaded = component.load()
+def _describe(component: Component, loaded: Any = None) -> dict[str, Any]:
+    loaded = component.load() if loaded is None else loaded
     parameters: list[dict[str, Any]] = []
     if component.kind == "plugins":
         from antmmf.plugins import new_manager, register

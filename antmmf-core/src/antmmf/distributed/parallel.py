@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from antmmf.distributed.world import World
+from antmmf.errors import ConfigError
 from antmmf.recompute import recomputed
 from antmmf.task import encoders_of
 
@@ -34,8 +35,12 @@ def prepare(
     Compiles whole encoders, or under FSDP2 their blocks, between which it fetches weights.
     """
     if channels_last:
-        task.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for tensor in (*task.parameters(), *task.buffers()):
+            if tensor.ndim == 4:  # Module.to would also try, and fail, with the 5 dimensions of a Conv3d
+                tensor.data = tensor.data.to(memory_format=torch.channels_last)
     if activation_checkpointing:
+        if not blocks_of(task):
+            raise ConfigError("training_parameters.activation_checkpointing: no encoder of this task has blocks()")
         for block in blocks_of(task):
             block.forward = _recomputing(block, compiled=compile)
     if compile:

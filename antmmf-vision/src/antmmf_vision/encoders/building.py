@@ -1,0 +1,60 @@
+"""Build a library's network, also where there are only shapes; recompute chosen stages of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import MethodType
+from typing import Any, TypeVar
+
+import torch
+from antmmf.errors import ComponentError
+from antmmf.recompute import recomputed
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch.utils.checkpoint import checkpoint
+
+Network = TypeVar("Network", bound=nn.Module)
+Checkpointing = bool | list[bool]
+"""Of all stages alike, or of each."""
+
+
+def only_shapes() -> bool:
+    """Whether tensors have no values here: under ``antmmf check``, and on the meta device."""
+    probe = torch.empty(0)
+    return probe.is_meta or isinstance(probe, FakeTensor)
+
+
+def shaped(make: Callable[[], Network]) -> Network:
+    """The network that ``make`` builds, which may read values of small tensors while it does.
+
+    Under fake tensors these have none. So it is built on the meta device, and then given fake memory.
+    """
+    if not isinstance(torch.empty(0), FakeTensor):
+        return make()
+    with unset_fake_temporarily(), torch.device("meta"):
+        network = make()
+    return network.to_empty(device="cpu")
+
+
+def recompute_stages(stages: Sequence[Sequence[nn.Module]], wanted: Checkpointing) -> None:
+    """Let the blocks of the wanted stages keep nothing for the backward pass but their results.
+
+    ``training_parameters.activation_checkpointing`` does the same for all blocks; both together only waste time.
+    Raises ``ComponentError`` when there are not as many flags as stages.
+    """
+    flags = [wanted] * len(stages) if isinstance(wanted, bool) else wanted
+    if len(flags) != len(stages):
+        raise ComponentError(f"gradient_checkpointing: must have {len(stages)} values, one a stage, has {len(flags)}")
+    for stage, flag in zip(stages, flags, strict=True):
+        for block in stage if flag else ():
+            block.forward = MethodType(_forward_again, block)  # bound, so that a deep copy computes with its own
+
+
+def _forward_again(block: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    forward = partial(type(block).forward, block)
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    if torch.compiler.is_compiling():  # the compiler sees to buffers itself
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    return recomputed(block, partial(forward, **kwargs), *args, preserve_rng_state=True)

@@ -1,0 +1,190 @@
+"""The vision half of a transformers model: from a folder, ``weights_dir`` or the Hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from antmmf import torchvision_shim
+from antmmf.errors import CheckpointError, ComponentError, did_you_mean
+from torch import nn
+
+from antmmf_vision.encoders import weights
+from antmmf_vision.encoders.building import only_shapes, shaped
+
+TOWERS = {
+    # model_type in config.json: tokens before those of the patches; each sees one frame
+    "clip": 1,
+    "clip_vision_model": 1,
+    "chinese_clip": 1,
+    "chinese_clip_vision_model": 1,
+    "siglip": 0,
+    "siglip_vision_model": 0,
+}
+VIDEO_MODELS = {"videomae": 0, "timesformer": 1, "vivit": 1, "xclip": 1}
+"""The same for models that see all frames of a clip."""
+
+_KEPT = ("vision_model.", "visual_projection.", "mit.")  # of a model with a text half
+_CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
+_HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+_SETTINGS: dict[str, dict[str, Any]] = {
+    # how pixels are normalised where no file says so: the defaults of the library's own processors
+    "clip": _CLIP,
+    "chinese_clip": _CLIP,
+    "xclip": _CLIP,
+    "siglip": _HALF,
+    "videomae": _HALF,
+    "timesformer": _HALF,
+    "vivit": {**_HALF, "unit": 1 / 127.5, "offset": 1.0},
+}
+_PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json")
+
+
+@dataclass(frozen=True)
+class VisionModel:
+    """``network`` gives the states of patches; ``projection`` and ``mit`` (X-CLIP's transformer over frames) are None
+    where the model has none. ``config`` is that of the vision half, ``settings`` are arguments of ``Pixels``.
+    """
+
+    kind: str
+    config: Any
+    network: nn.Module
+    projection: nn.Module | None
+    mit: nn.Module | None
+    settings: dict[str, Any]
+
+
+def load(name: str, *, pretrained: bool, weights_dir: Path | None) -> VisionModel:
+    """The model called ``name``, a folder or a Hub id; without ``pretrained`` only its config is read.
+
+    A folder is read without the network. Raises ``ComponentError`` or ``CheckpointError``.
+    """
+    transformers = _transformers(name)
+    source, is_local = _source(name, weights_dir)
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, local_files_only=is_local)
+        _check_kind(name, config.model_type)
+        settings = _settings(source, is_local, config.model_type)
+        if pretrained and not only_shapes():
+            whole = _filled(transformers, source, is_local, config)
+        else:
+            whole = shaped(lambda: transformers.AutoModel.from_config(config))
+    except (OSError, RuntimeError, ValueError) as error:
+        if is_local:
+            raise CheckpointError(f"hf/{name}: {source} cannot be read: {_first_line(error)}") from error
+        files = "config.json, model.safetensors and preprocessor_config.json"
+        raise weights.missing(
+            f"hf/{name}",
+            source=f"{files} of https://huggingface.co/{name}",
+            place=name,
+            weights_dir=weights_dir,
+            reason=error,
+        ) from error
+    if getattr(whole, "pooler", None) is not None:
+        whole.pooler = None  # ViViT's, which no classifier uses and no checkpoint has
+    return VisionModel(
+        kind=config.model_type,
+        config=getattr(config, "vision_config", config),
+        network=getattr(whole, "vision_model", whole),
+        projection=getattr(whole, "visual_projection", None),
+        mit=getattr(whole, "mit", None),
+        settings=settings,
+    )
+
+
+def layers(module: nn.Module) -> list[nn.Module]:
+    """The members of the outermost lists inside ``module``: a transformer's layers."""
+    found: list[nn.Module] = []
+    for child in module.children():
+        found += list(child) if isinstance(child, nn.ModuleList) else layers(child)
+    return found
+
+
+def _transformers(name: str) -> Any:
+    torchvision_shim.apply()
+    try:
+        import transformers
+    except ImportError as error:
+        raise ComponentError(f"hf/{name} needs transformers: pip install 'antmmf-vision[hf]'") from error
+    return transformers
+
+
+def _source(name: str, weights_dir: Path | None) -> tuple[str, bool]:
+    """The folder of ``name`` and True, or its Hub id and False; raises ``CheckpointError``."""
+    own = Path(name).expanduser()
+    folder = own if own.is_dir() else weights.stored([name], weights_dir)
+    if folder is not None:
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(f"hf/{name}: {folder} must be a folder with config.json and weights; it has none")
+        return str(folder), True
+    if name.startswith((".", "~", "/")) or name.count("/") > 1:
+        raise CheckpointError(f"hf/{name}: there is no folder {own}")
+    return name, False
+
+
+def _check_kind(name: str, kind: str) -> None:
+    known = [*TOWERS, *VIDEO_MODELS]
+    if kind not in known:
+        hint = did_you_mean(kind, known) or f"; there are: {', '.join(known)}"
+        raise ComponentError(f"hf/{name}: its model_type must be one that has a vision half, is {kind!r}{hint}")
+
+
+def _filled(transformers: Any, source: str, is_local: bool, config: Any) -> Any:
+    """The whole model with its weights, in float32; raises ``CheckpointError`` where the vision half lacks some."""
+    whole, report = transformers.AutoModel.from_pretrained(
+        source, config=config, local_files_only=is_local, output_loading_info=True
+    )
+    has_text = hasattr(config, "text_config")
+    lacking = [
+        key
+        for key in sorted(report["missing_keys"])
+        if not key.startswith("pooler.") and (key.startswith(_KEPT) or not has_text)
+    ]
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise CheckpointError(f"{source}: the weights must fill the model; {', '.join(lacking[:3])}{more} are missing")
+    return whole.float()
+
+
+def _settings(source: str, is_local: bool, kind: str) -> dict[str, Any]:
+    """How pixels are normalised, as the processor's file says, else as the library's processor of that kind does."""
+    settings = dict(_SETTINGS[kind.removesuffix("_vision_model")])
+    facts = _processor(source, is_local)
+    for ours, theirs in (("mean", "image_mean"), ("std", "image_std"), ("unit", "rescale_factor")):
+        if theirs in facts:
+            value = facts[theirs]
+            settings[ours] = [value] * 3 if ours != "unit" and not isinstance(value, Sequence) else value
+    if "offset" in facts:
+        settings["offset"] = float(facts["offset"])
+    if facts.get("do_normalize") is False:
+        settings |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    return settings
+
+
+def _processor(source: str, is_local: bool) -> dict[str, Any]:
+    for name in _PROCESSORS:
+        path = Path(source) / name if is_local else _downloaded(source, name)
+        if path is not None and path.is_file():
+            facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return facts.get("image_processor") or facts.get("video_processor") or facts
+    return {}
+
+
+def _downloaded(source: str, name: str) -> Path | None:
+    """A file of the Hub, or None where the repository has none; raises ``OSError`` without a network."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(source, name))
+    except LocalEntryNotFoundError:
+        raise
+    except EntryNotFoundError:
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

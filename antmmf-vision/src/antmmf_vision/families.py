@@ -1,0 +1,49 @@
+"""The hook that answers for whole families of visual encoders: ``timm/<model>`` and ``hf/<id or folder>``.
+
+The families themselves are imported only when a config names one of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from antmmf import hookimpl
+
+
+@hookimpl
+def antmmf_resolve(kind: str, name: str) -> Callable[..., Any] | None:
+    """The encoder that ``name`` stands for; raises ``ComponentError`` for a model that timm does not know."""
+    family, _, model = name.removeprefix("antmmf-vision:").partition("/")
+    if kind != "vision_encoders" or not model:
+        return None
+    if family == "timm":
+        from antmmf_vision.encoders.timm_frames import TimmFrames, check_name
+
+        check_name(model)
+        return bound(TimmFrames, model)
+    if family == "hf":
+        from antmmf_vision.encoders.hf_vision import HfVision
+
+        return bound(HfVision, model)
+    return None
+
+
+def bound(encoder: type, model: str) -> Callable[..., Any]:
+    """``encoder`` for one model: a function whose signature, the config's schema, lacks the parameter ``model``."""
+
+    def build(**params: Any) -> Any:
+        return encoder(model=model, **params)
+
+    functools.update_wrapper(build, encoder, assigned=("__doc__", "__module__"), updated=())
+    del build.__wrapped__  # type: ignore[attr-defined]  # its signature is not this one's
+    signature = inspect.signature(encoder)
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "model"]
+    hints = typing.get_type_hints(encoder.__init__, include_extras=True)  # type: ignore[misc]
+    build.__name__ = build.__qualname__ = encoder.__name__
+    build.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    build.__annotations__ = {parameter.name: hints[parameter.name] for parameter in parameters}
+    return build

@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import torch
+from antmmf.errors import CheckpointError, ComponentError
+from antmmf.testing import check_vision_encoder
+from antmmf_vision.encoders.hf_vision import HfVision
+from encoder_tools import check_recomputing, noise, sizes, whole, with_rubbish
+from hf_tools import FRAMES, PATCH, SIDE, TOWERS, VIDEO_MODELS, config, saved, transformers
+from torch import Tensor
+
+KINDS = [*TOWERS, *VIDEO_MODELS]
+
+
+def encoder(folder: Path, **params: Any) -> HfVision:
+    return HfVision(model=str(folder), **params).eval()
+
+
+@torch.no_grad()
+def run(model: Any, frames: Tensor) -> Any:
+    return model(frames, whole(frames))
+
+
+def pixels_of(made: HfVision, frames: Tensor) -> Tensor:
+    """What the library is given: (B, C, F, 3, H, W)."""
+    return made.pixels(frames, whole(frames)).reshape(frames.shape)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_keeps_the_contract(kind: str, tmp_path: Path) -> None:
+    saved(kind, tmp_path)
+    check_vision_encoder(encoder(tmp_path), clips=2, frames=FRAMES)
+    other = encoder(tmp_path, output="grid", pool="mean", temporal="transformer", temporal_depth=1, dim=16)
+    check_vision_encoder(other, clips=2, frames=FRAMES)
+
+
+# --- equal to the library ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["clip", "chinese_clip", "siglip"])
+def test_a_frames_vector_is_that_of_get_image_features(kind: str, tmp_path: Path) -> None:
+    library = saved(kind, tmp_path)
+    made, frames = encoder(tmp_path), noise(2, 3, 1, SIDE, SIDE)
+    with torch.no_grad():
+        features = library.get_image_features(pixel_values=pixels_of(made, frames).flatten(0, 2))
+    vectors = features if isinstance(features, Tensor) else features.pooler_output
+    out = run(made, frames)
+    torch.testing.assert_close(out.tokens, vectors.reshape(2, 3, -1))
+    torch.testing.assert_close(out.pooled, vectors.reshape(2, 3, -1).mean(1))
+    one = frames[:1, :1]
+    torch.testing.assert_close(run(made, one).pooled, vectors[:1])
+
+
+def test_the_cells_of_clip_pass_its_norm_and_projection_or_neither(tmp_path: Path) -> None:
+    library = saved("clip", tmp_path)
+    made, frames = encoder(tmp_path, output="grid"), noise(1, 1, 1, SIDE, SIDE)
+    with torch.no_grad():
+        states = library.vision_model(pixels_of(made, frames).flatten(0, 2)).last_hidden_state
+        projected = states[:, 1:] @ library.visual_projection.weight.T
+    plain = run(encoder(tmp_path, output="grid", projection=False), frames)
+    torch.testing.assert_close(plain.tokens, states[:, 1:])
+    torch.testing.assert_close(plain.pooled, library.vision_model.post_layernorm(states[:, 0]))
+    normed = library.vision_model.post_layernorm(states[:, 1:]) @ library.visual_projection.weight.T
+    torch.testing.assert_close(run(made, frames).tokens, normed)
+    assert not torch.allclose(normed, projected)
+
+
+def test_a_clips_vector_is_that_of_x_clips_get_video_features(tmp_path: Path) -> None:
+    library = saved("xclip", tmp_path)
+    made, frames = encoder(tmp_path), noise(2, 2, FRAMES, SIDE, SIDE)
+    with torch.no_grad():
+        features = library.get_video_features(pixel_values=pixels_of(made, frames).flatten(0, 1))
+    vectors = features if isinstance(features, Tensor) else features.pooler_output
+    torch.testing.assert_close(run(made, frames).clips, vectors.reshape(2, 2, -1))
+
+
+@pytest.mark.parametrize("kind", ["videomae", "timesformer", "vivit"])
+def test_cells_are_the_librarys_states_in_the_order_of_time(kind: str, tmp_path: Path) -> None:
+    library = saved(kind, tmp_path)
+    made, frames = encoder(tmp_path, output="grid"), noise(2, 1, FRAMES, SIDE, SIDE)
+    with torch.no_grad():
+        states = library(pixel_values=pixels_of(made, frames)[:, 0]).last_hidden_state
+    cells = (SIDE // PATCH) ** 2
+    slots = FRAMES if kind == "timesformer" else FRAMES // 2
+    out = run(made, frames)
+    for slot in range(slots):
+        for cell in range(cells):
+            place = {
+                "videomae": slot * cells + cell,
+                "timesformer": 1 + cell * FRAMES + slot,
+                "vivit": 1 + slot * cells + cell,
+            }[kind]
+            assert torch.allclose(out.tokens[:, slot * cells + cell], states[:, place], atol=1e-5), (slot, cell)
+    expected = states.mean(1) if kind == "videomae" else states[:, 0]  # the class token
+    torch.testing.assert_close(out.pooled, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "processor"),
+    [
+        ("clip", "CLIPImageProcessor"),
+        ("siglip", "SiglipImageProcessor"),
+        ("videomae", "VideoMAEImageProcessor"),
+        ("vivit", "VivitImageProcessor"),
+    ],
+)
+@pytest.mark.parametrize("custom", [False, True])
+def test_pixels_are_normalised_as_the_librarys_processor_does(
+    kind: str, processor: str, custom: bool, tmp_path: Path
+) -> None:
+    saved(kind, tmp_path)
+    changed = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]} if custom else {}
+    made = getattr(transformers, processor)(**changed)
+    if custom:
+        made.save_pretrained(tmp_path)
+    frames = noise(1, 1, FRAMES, SIDE, SIDE)
+    pictures = [frame.movedim(0, -1).numpy() for frame in frames[0, 0]]
+    given = made(pictures, do_resize=False, do_center_crop=False, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(
+        encoder(tmp_path).pixels(frames, whole(frames)).flatten(0, 1), given.reshape(frames[0, 0].shape)
+    )
+
+
+# --- batches and padding ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["clip", "timesformer"])
+def test_a_clip_alone_equals_the_clip_in_a_batch(kind: str, tmp_path: Path) -> None:
+    saved(kind, tmp_path)
+    made, frames = encoder(tmp_path), noise(3, 2, FRAMES, SIDE, SIDE)
+    together = run(made, frames)
+    for b in range(3):
+        for c in range(2):
+            alone = run(made, frames[b : b + 1, c : c + 1])
+            torch.testing.assert_close(alone.pooled, together.clips[b, c][None])
+
+
+@pytest.mark.parametrize("kind", ["clip", "videomae", "vivit"])
+def test_padding_changes_nothing_and_the_mask_covers_it(kind: str, tmp_path: Path) -> None:
+    saved(kind, tmp_path)
+    made, frames = encoder(tmp_path, output="grid", pool="mean"), noise(1, 1, FRAMES, 17, 24)
+    padded = with_rubbish(frames, height=32, width=30)
+    alone, within = run(made, frames), made(padded, sizes(1, 17, 24))
+    torch.testing.assert_close(within.pooled, alone.pooled)
+    torch.testing.assert_close(within.tokens, alone.tokens)
+    slots = FRAMES if kind == "clip" else FRAMES // 2
+    expected = [[True, True, True, False]] * 3 + [[False] * 4]  # 17 pixels are three rows of cells
+    assert within.mask.reshape(slots, 4, 4).tolist() == [expected] * slots
+    real = within.tokens[within.mask].reshape(slots * 9, -1)
+    torch.testing.assert_close(within.pooled[0], real.mean(0))
+
+
+# --- what cannot be ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", VIDEO_MODELS)
+def test_clips_of_another_length_are_refused(kind: str, tmp_path: Path) -> None:
+    saved(kind, tmp_path)
+    with pytest.raises(ValueError, match="takes clips of 4 frames, got 6: set num_frm: 4 in the sampler"):
+        run(encoder(tmp_path), noise(1, 1, 6, SIDE, SIDE))
+
+
+def test_parameters_that_a_model_cannot_follow_are_refused(tmp_path: Path) -> None:
+    saved("xclip", tmp_path / "xclip")
+    with pytest.raises(ComponentError, match="projection: must be true"):
+        encoder(tmp_path / "xclip", projection=False)
+    made = config("siglip_vision_model")
+    made.vision_use_head = False
+    made.save_pretrained(tmp_path / "siglip")
+    with pytest.raises(ComponentError, match=r"pool: must be mean, .* has no pooling head"):
+        encoder(tmp_path / "siglip", pretrained=False)
+    check_vision_encoder(encoder(tmp_path / "siglip", pretrained=False, pool="mean"))
+    made = config("timesformer")
+    made.attention_type = "space_only"
+    made.save_pretrained(tmp_path / "timesformer")
+    with pytest.raises(ComponentError, match="attention_type"):
+        encoder(tmp_path / "timesformer", pretrained=False)
+
+
+def test_a_model_without_a_vision_half_is_refused(tmp_path: Path) -> None:
+    transformers.BertConfig().save_pretrained(tmp_path)
+    with pytest.raises(
+        ComponentError, match="model_type must be one that has a vision half, is 'bert'; there are: clip"
+    ):
+        encoder(tmp_path)
+
+
+def test_without_transformers_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ComponentError, match=r"^hf/x needs transformers: pip install 'antmmf-vision\[hf\]'$"):
+        HfVision(model="x")
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["clip", "videomae"])
+@pytest.mark.parametrize("by", ["folder", "weights_dir", "last part"])
+def test_a_folder_is_read_without_the_network(kind: str, by: str, tmp_path: Path, no_network: list[object]) -> None:
+    library = saved(kind, tmp_path / ("model" if by == "last part" else "group/model"))
+    name = str(tmp_path / "group/model") if by == "folder" else "group/model"
+    made = HfVision(model=name, weights_dir=None if by == "folder" else tmp_path)
+    theirs = getattr(library, "vision_model", library).state_dict()
+    assert all(value.equal(theirs[name]) for name, value in made.backbone.state_dict().items())
+    assert no_network == []
+
+
+def test_a_folder_with_only_a_config_gives_random_weights(tmp_path: Path, no_network: list[object]) -> None:
+    config("timesformer").save_pretrained(tmp_path)
+    check_vision_encoder(encoder(tmp_path, pretrained=False), clips=1, frames=FRAMES)
+    with pytest.raises(CheckpointError, match=r"cannot be read: .*model.safetensors"):
+        encoder(tmp_path)
+    assert no_network == []
+
+
+def test_weights_of_half_precision_are_computed_with_in_float32(tmp_path: Path) -> None:
+    saved("clip", tmp_path).half().save_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in encoder(tmp_path).parameters()} == {torch.float32}
+
+
+def test_weights_that_leave_something_random_are_refused(tmp_path: Path) -> None:
+    library = saved("clip", tmp_path)
+    tensors = {name: value for name, value in library.state_dict().items() if "layers.1.mlp" not in name}
+    library.save_pretrained(tmp_path, state_dict=tensors)
+    with pytest.raises(CheckpointError, match=r"must fill the model; .*layers.1.mlp.* and 1 more are missing"):
+        encoder(tmp_path)
+    tensors = {name: value for name, value in library.state_dict().items() if not name.startswith("text_model")}
+    library.save_pretrained(tmp_path, state_dict=tensors)  # the text half is not needed
+    encoder(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="there is no folder /no/such"):
+        HfVision(model="/no/such")
+    with pytest.raises(CheckpointError, match=r"must be a folder with config.json and weights; it has none"):
+        encoder(tmp_path)
+    with pytest.raises(CheckpointError, match="weights_dir: must be a folder, /no/such is none"):
+        HfVision(model="group/model", weights_dir=Path("/no/such"))
+
+
+def test_without_a_network_the_error_says_what_to_download_and_where_to_put_it(
+    tmp_path: Path, no_network: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    with pytest.raises(CheckpointError) as caught:
+        HfVision(model="group/model-that-is-nowhere", weights_dir=tmp_path)
+    files = "config.json, model.safetensors and preprocessor_config.json"
+    told = (
+        f"get {files} of https://huggingface.co/group/model-that-is-nowhere; put it at {tmp_path}/group/model-that-is"
+    )
+    assert told in str(caught.value)
+    assert no_network
+
+
+@contextmanager
+def hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """A mirror of the Hub with one model, ``group/model``: its address, and the paths that were asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer(with_body=False)
+
+        def do_GET(self) -> None:
+            self.answer(with_body=True)
+
+        def answer(self, *, with_body: bool) -> None:
+            asked.append(self.path)
+            file = folder / self.path.rpartition("/")[2]
+            found = self.path.startswith("/group/model/resolve/") and file.is_file()
+            self.send_response(200 if found else 404)
+            content = file.read_bytes() if found else b""
+            if not found:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.send_header("ETag", f'"{file.name}-1"')
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if with_body:
+                self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_hf_endpoint_is_honoured(tmp_path: Path) -> None:
+    """In a process of its own, for the Hub's library reads the variable when it is imported."""
+    saved("clip", tmp_path / "there")
+    settings = {"image_mean": [0.25, 0.5, 0.75], "image_std": [0.5, 0.5, 0.5]}
+    (tmp_path / "there/preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    code = """
+import json
+from antmmf_vision.encoders.hf_vision import HfVision
+made = HfVision(model="group/model")
+total = sum(float(parameter.detach().double().sum()) for parameter in made.backbone.parameters())
+print(json.dumps([total, (-made.pixels.shift.flatten() * 0.5).tolist()]))
+"""
+    with hub(tmp_path / "there") as (address, asked):
+        hidden = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+        environment = {name: value for name, value in os.environ.items() if name not in hidden}
+        environment |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr[-2000:]
+    total, mean = json.loads(done.stdout.splitlines()[-1])
+    local = encoder(tmp_path / "there").backbone.parameters()
+    assert total == pytest.approx(sum(float(value.detach().double().sum()) for value in local))
+    assert mean == pytest.approx([0.25, 0.5, 0.75])
+    assert any(path.endswith("model.safetensors") for path in asked)
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["clip", "xclip", "timesformer"])
+def test_recomputing_changes_no_gradient(kind: str, tmp_path: Path) -> None:
+    saved(kind, tmp_path)
+
+    def make(recomputes: bool) -> HfVision:
+        return encoder(tmp_path, gradient_checkpointing=recomputes)
+
+    check_recomputing(make, noise(1, 2, FRAMES, SIDE, SIDE))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_block_takes_part_in_the_forward_pass(kind: str, tmp_path: Path) -> None:
+    config(kind).save_pretrained(tmp_path)
+    made = encoder(tmp_path, pretrained=False, temporal="transformer", temporal_depth=1)
+    assert len(made.blocks()) == (4 if kind == "xclip" else 3)
+    called: set[int] = set()
+    for block in made.blocks():
+        block.register_forward_pre_hook(lambda module, _: called.add(id(module)))
+    run(made, noise(1, 2, FRAMES, SIDE, SIDE))
+    assert called == set(map(id, made.blocks()))
