@@ -144,6 +144,16 @@ def test_what_was_changed_since_the_checkpoint_is_said(whole: Path, tmp_path: Pa
     assert (run.state.step, run.state.best_step) == (6, None)  # the best one lies in the other folder
 
 
+@pytest.mark.parametrize(
+    ("change", "counts"), [("monitored_metric=v2t/R1", False), ("metric_minimize=true", False), ("seed=7", True)]
+)
+def test_a_best_value_of_another_figure_counts_no_more(whole: Path, tmp_path: Path, change: str, counts: bool) -> None:
+    folder = shutil.copytree(whole, tmp_path / "copy")
+    run = assemble(_plan(folder, "training_parameters.resume=auto", f"training_parameters.{change}"))
+    assert (run.state.best_step is not None) == counts
+    assert any("was measured otherwise" in note for note in run.info.notes) != counts
+
+
 def test_a_metric_that_is_not_measured_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"monitored_metric: must be measured by metrics, is 't2v/R2'"):
         assemble(_plan(tmp_path / "run", "training_parameters.monitored_metric=t2v/R2"))
@@ -162,7 +172,7 @@ def test_restart_takes_the_weights_and_counts_from_0(whole: Path, tmp_path: Path
     run = assemble(_plan(tmp_path / "restart", *overrides))
     assert run.state.step == 0
     assert any("counting from 0" in note for note in run.info.notes)
-    best = load_checkpoint(whole / "checkpoints" / (whole / "checkpoints" / "best").read_text().strip())
+    best = load_checkpoint(whole / "checkpoints" / (whole / "checkpoints" / "best").read_text().split()[0])
     for name, tensor in run.task.state_dict().items():
         assert tensor.equal(best.model[name])
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from glob import glob
 
 import torch
 
 from antmmf.errors import ConfigError, Problem
+
+log = logging.getLogger("antmmf")
 
 _TRACES = {
     # device files that a driver makes -> what they stand for
@@ -40,6 +43,14 @@ def choose_device(name: str, *, where: str = "", local_rank: int | None = None) 
         raise ConfigError(Problem("training_parameters.device", where, message))
     torch.accelerator.set_device_index(local_rank)
     return torch.device(device.type, local_rank)
+
+
+def tell_overflow(scaler: torch.amp.GradScaler, *, before: float) -> float:
+    """The loss scale; one that fell since ``before`` says that steps were left out, which is logged."""
+    scale = scaler.get_scale()
+    if scale < before:
+        log.info("fp16: gradients overflowed and their steps were left out; loss scale %g -> %g", before, scale)
+    return scale
 
 
 def amp_type(wanted: bool | str, device: torch.device) -> torch.dtype | None:

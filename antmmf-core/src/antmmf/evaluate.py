@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -17,19 +18,32 @@ from antmmf.errors import DataError
 from antmmf.task import Task
 
 
+class StoppedError(Exception):
+    """An evaluation was left because somebody asked a process to stop."""
+
+
 def split_rows(
-    task: Task, loader: Loader, *, device: torch.device | str, amp: torch.dtype | None, world: World | None = None
+    task: Task,
+    loader: Loader,
+    *,
+    device: torch.device | str,
+    amp: torch.dtype | None,
+    world: World | None = None,
+    stop: Callable[[], bool] = bool,
 ) -> dict[str, Tensor]:
     """The rows of the loader's whole split, on the CPU, the same on every process; the task keeps its mode.
 
-    Each process computes consecutive samples of the split. Raises ``DataError`` when no sample could be read or a row
-    is NaN.
+    Each process computes consecutive samples of the split, and leaves off once ``stop`` says so. Raises ``DataError``
+    when no sample could be read or a row is NaN, and ``StoppedError``, on all processes, when one of them left off.
     """
-    was_training = task.training
+    was_training, world = task.training, world or World()
     task.eval()
     try:
         with torch.no_grad(), autocast(device, amp):
-            rows = _gathered(_rows(task, loader, device, world or World()), loader, world or World())
+            parts = _rows(task, _batches(task, loader, world, stop), device)
+            if world.exchange([stop()]).any():
+                raise StoppedError
+            rows = _gathered(parts, loader, world)
             whole = task.evaluate_split(rows)
     finally:
         task.train(was_training)
@@ -60,25 +74,26 @@ def autocast(device: torch.device | str, amp: torch.dtype | None) -> AbstractCon
     return nullcontext() if amp is None else torch.autocast(torch.device(device).type, dtype=amp)
 
 
-def _rows(task: Task, loader: Loader, device: torch.device | str, world: World) -> dict[str, list[Tensor]]:
+def _rows(task: Task, batches: Iterator[tuple[Batch, bool]], device: torch.device | str) -> dict[str, list[Tensor]]:
     parts: dict[str, list[Tensor]] = {}
-    for batch, is_ghost in _batches(loader, world, together=any(map(is_sharded, task.parameters()))):
+    for batch, is_ghost in batches:
         output = task(batch.to(device, non_blocking=True))
         for name, tensor in output.rows.items() if not is_ghost else ():
             parts.setdefault(name, []).append(_on_cpu(tensor, name))
     return parts
 
 
-def _batches(loader: Loader, world: World, *, together: bool) -> Iterator[tuple[Batch, bool]]:
-    """The batches of this process; ``together``, as many as on any other: it repeats one of its own as a ghost."""
+def _batches(task: Task, loader: Loader, world: World, stop: Callable[[], bool]) -> Iterator[tuple[Batch, bool]]:
+    """The batches of this process; of a sharded task as many as on any other: it repeats one of its own as a ghost."""
     own = (batch for step in loader.epoch(0) for batch in step.batches)
-    if not together:
-        yield from ((batch, False) for batch in own)
+    if not any(map(is_sharded, task.parameters())):
+        yield from ((batch, False) for batch in takewhile(lambda _: not stop(), own))
         return
     ghost: Batch | None = None
     while True:
         batch = next(own, None)
-        if not world.exchange([batch is not None]).any():
+        table = world.exchange([batch is not None, stop()])
+        if table[:, 1].any() or not table[:, 0].any():
             return
         ghost = batch or ghost or loader.any_batch()
         yield ghost, batch is None

@@ -24,12 +24,31 @@ log = logging.getLogger("antmmf")
 _STATES = 3  # tensors of a parameter's size that a later step holds beside it: two of Adam's, one bucket of DDP's
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on an accelerator or the CPU, for which torch has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
+def explained(error: Exception, *, device: torch.device | str, batches: Sequence[Batch]) -> AntmmfError | None:
+    """What a user can do about an error of a step; None for one that nobody knows."""
+    if is_out_of_memory(error):
+        return out_of_memory(device, batches)
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        said = " ".join(str(error).split())[:300]
+        return AntmmfError(
+            f"training_parameters.compile: torch cannot compile this model here ({type(error).__name__}: {said}); "
+            "set compile false, or give torch what it asks for, such as a C++ compiler"
+        )
+    return None
+
+
 def out_of_memory(device: torch.device | str, batches: Sequence[Batch]) -> AntmmfError:
     """The error to raise when a step does not fit."""
     return AntmmfError(
         f"out of memory on {device} with micro-batches of {max(map(len, batches))} samples: lower "
         "training_parameters.micro_batch_size (auto finds the largest that fits), or set "
-        "training_parameters.activation_checkpointing true, or training_parameters.enable_amp true"
+        "training_parameters.activation_checkpointing true, or training_parameters.enable_amp true; or the tile of a "
+        "contrastive loss, where the whole batch's similarities are what does not fit"
     )
 
 
@@ -59,14 +78,17 @@ def find_micro_batches(trainer: Trainer, state: RunState) -> int:
 def _fits(trainer: Trainer, batches: list[Batch]) -> bool:
     """Whether a step of this process alone fits, with room for what later steps hold."""
     task, settings = trainer.task, trainer.settings
-    step = Step(task, seed=settings.seed, device=settings.device, amp=settings.amp)
+    size = trainer.world.size
+    step = Step(task, seed=settings.seed, device=settings.device, amp=settings.amp, rehearsed=size)
     trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
     try:
         room = [torch.empty_like(parameter) for parameter in trained for _ in range(_STATES)]
         with undone(task):
             reduce(torch.add, step(batches, 0).values()).backward()
-    except torch.OutOfMemoryError:
-        return False
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            return False
+        raise
     else:
         del room
         return True

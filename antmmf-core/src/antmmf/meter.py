@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from math import isfinite
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf, isfinite
+from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from antmmf.checkpoint.shards import own_rows
 from antmmf.contracts import StepReport
 from antmmf.distributed.world import World
 from antmmf.errors import AntmmfError
 
+_LOG_ONLY = logging.getLogger("antmmf.said")
 PARTS = ("data", "to_device", "forward", "backward", "optimizer", "communication")
 """Parts of a step, which add up to it."""
 
@@ -171,9 +175,27 @@ class Meter:
         is_own = not all(map(isfinite, torch.stack([value.float() for value in step.values.values()]).tolist()))
         found = self._world.collect((is_own, keys))
         keys = [key for is_guilty, some in found for key in some if is_guilty or not any(guilty for guilty, _ in found)]
-        shown = ", ".join(keys[:_SHOWN_KEYS]) + (f", ... ({len(keys)})" if len(keys) > _SHOWN_KEYS else "")
+        shown = ", ".join(keys[:_SHOWN_KEYS])
+        if len(keys) > _SHOWN_KEYS:
+            shown += f", ... ({len(keys)}, all in the log)"
+            _LOG_ONLY.info("samples of step %d: %s", step.number, ", ".join(keys))
         said = ", ".join(f"{name} {value:g}" for name, value in values.items())
         return (
             f"step {step.number}: the loss must be finite, is {said}, on samples {shown}; "
-            "lower the learning rate, set max_grad_l2_norm, or look at these samples"
+            "lower the learning rate, or look at these samples; the gradient of the step before may be at fault, which "
+            "training_parameters.max_grad_l2_norm looks at"
         )
+
+
+def refuse_broken(parameters: Sequence[Tensor], *, step: int, world: World, newest: Path | None) -> None:
+    """Raise ``AntmmfError``, on every process, when a parameter is not finite: a gradient may be so though the loss is
+    not, and nobody looked at it. ``newest`` is the checkpoint to go on from."""
+    own = [rows for rows in map(own_rows, parameters) if rows.numel() > 0]  # a process may hold no row of a shard
+    norm = nn.utils.get_total_norm(own, norm_type=inf)
+    if not world.exchange([not norm.isfinite()]).any():
+        return
+    raise AntmmfError(
+        f"step {step}: the weights must be finite, but are not, though the losses are: a gradient was not; "
+        "nothing was saved. training_parameters.max_grad_l2_norm has every gradient looked at, and names the step "
+        f"and its samples; {f'{newest} is there to go on from' if newest else 'there is no checkpoint before it'}"
+    )

@@ -53,7 +53,7 @@ def build_optimizer(optimizer: Optimizer, trained: nn.Module | list[dict[str, An
 def parameter_groups(
     task: nn.Module, *, rules: Sequence[Group] = (), layer_lr_decay: float | None = None
 ) -> list[dict[str, Any]]:
-    """Torch's groups of what is trained, each parameter once: first those of the largest ``lr_scale``.
+    """Torch's groups of what is trained, each parameter once, with its ``names``: first the largest ``lr_scale``.
 
     What has at most one dimension (biases, norms, scales) does not decay. ``layer_lr_decay`` lowers the rate from each
     block of an encoder to the one below. Raises ``ConfigError`` when a rule fits no parameter.
@@ -64,14 +64,19 @@ def parameter_groups(
         for name in fitting(rule.pattern, named, key="training_parameters.parameter_groups"):
             rule_of.setdefault(named[name], rule)
     scale_of = _layer_scales(task, layer_lr_decay) if layer_lr_decay is not None else {}
-    members: dict[tuple[float, float | None], list[nn.Parameter]] = defaultdict(list)
-    for parameter in task.parameters():
+    members: dict[tuple[float, float | None], dict[str, nn.Parameter]] = defaultdict(dict)
+    for name, parameter in task.named_parameters():
         if parameter.requires_grad:
             rule = rule_of.get(parameter, _PLAIN)
             decay = rule.weight_decay if parameter.ndim > 1 else 0.0
-            members[rule.lr_scale * scale_of.get(parameter, 1.0), decay].append(parameter)
+            members[rule.lr_scale * scale_of.get(parameter, 1.0), decay][name] = parameter
     return [
-        {"params": members[scale, decay], "lr_scale": scale, **({} if decay is None else {"weight_decay": decay})}
+        {
+            "params": list(members[scale, decay].values()),
+            "names": list(members[scale, decay]),
+            "lr_scale": scale,
+            **({} if decay is None else {"weight_decay": decay}),
+        }
         for scale, decay in sorted(members, key=lambda key: (-key[0], key[1] is not None, key[1] or 0.0))
     ]
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from antmmf.checkpoint import Checkpoint, Checkpoints, find_checkpoint, load_checkpoint
 from antmmf.config.reader import parse
+from antmmf.contracts import Json
 from antmmf.distributed.environment import restarted
 from antmmf.errors import CheckpointError
 from antmmf.plan import RunPlan
@@ -18,11 +19,22 @@ from antmmf.run_folder import flat
 
 @dataclass(frozen=True)
 class Origin:
-    """The checkpoint to start from, whether all of it is taken or only the weights, and notes for the console."""
+    """The checkpoint to start from, whether all of it is taken or only the weights, and notes for the console.
+
+    ``changed`` are the dotted keys that a run which goes on is told differently.
+    """
 
     checkpoint: Checkpoint | None
     exact: bool
     notes: tuple[str, ...]
+    changed: tuple[str, ...] = ()
+
+    @property
+    def measures_otherwise(self) -> bool:
+        """Whether the best value so far is of another figure or other data than those that will be measured."""
+        parts = ("monitored_metric", "metric_minimize", "metrics", "dataset_attributes.val")
+        names = tuple(part if "." in part or part == "metrics" else f"training_parameters.{part}" for part in parts)
+        return any(key.startswith(names) for key in self.changed)
 
     @property
     def weights(self) -> Mapping[str, object]:
@@ -43,9 +55,10 @@ def find_origin(plan: RunPlan, checkpoints: Checkpoints, lock: str) -> Origin:
     if newest is not None:
         checkpoint = load_checkpoint(newest, verify=False)  # just verified
         note = f"going on from {newest}, step {checkpoint.state.step}"
-        return Origin(checkpoint, True, (note, *_changes(plan, checkpoint), *_lock_notes(plan, checkpoint, lock)))
+        return _continued(plan, checkpoint, note, _lock_notes(plan, checkpoint, lock))
     if train.resume_file is None:
-        return Origin(None, False, (f"starting fresh with seed {train.seed}",))
+        why = "; restart has no resume_file to take weights from" if train.restart else ""
+        return Origin(None, False, (f"starting fresh with seed {train.seed}{why}",))
     weights_only = train.restart or not is_training
     path = find_checkpoint(Path(train.resume_file).expanduser(), prefer="best" if weights_only else "latest")
     checkpoint = load_checkpoint(path)
@@ -53,18 +66,28 @@ def find_origin(plan: RunPlan, checkpoints: Checkpoints, lock: str) -> Origin:
     if weights_only:
         return Origin(checkpoint, False, (f"weights from {path}, counting from 0", *locked))
     note = f"going on from {path}, counting from {checkpoint.state.step}"
-    return Origin(checkpoint, True, (note, *_changes(plan, checkpoint), *locked))
+    return _continued(plan, checkpoint, note, locked)
 
 
-def _changes(plan: RunPlan, checkpoint: Checkpoint) -> Iterator[str]:
-    """What a run that goes on is told differently from the run that stopped."""
+def _continued(plan: RunPlan, checkpoint: Checkpoint, note: str, locked: tuple[str, ...]) -> Origin:
+    changes = list(_changes(plan, checkpoint))
+    lines = (f"changed since that checkpoint: {key} was {old!r}, is {new!r}" for key, old, new in changes)
+    origin = Origin(checkpoint, True, (note, *lines, *locked), tuple(key for key, *_ in changes))
+    if origin.measures_otherwise and checkpoint.state.best_value is not None:
+        what = f"the best value so far, {checkpoint.state.best_value:.4g}, was measured otherwise and counts no more"
+        return replace(origin, notes=(*origin.notes, what))
+    return origin
+
+
+def _changes(plan: RunPlan, checkpoint: Checkpoint) -> Iterator[tuple[str, Json, Json]]:
+    """What a run that goes on is told differently from the run that stopped: key, before, now."""
     text = checkpoint.files.get("config.yml")
     before = flat(parse(text, name="config.yml").values) if text else {}
     after = flat(plan.resolved) if text else {}
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
         if old != new and key.rpartition(".")[2] not in ("resume", "resume_file", "save_dir"):
-            yield f"changed since that checkpoint: {key} was {old!r}, is {new!r}"
+            yield key, old, new
 
 
 def _lock_notes(plan: RunPlan, checkpoint: Checkpoint, lock: str) -> tuple[str, ...]:

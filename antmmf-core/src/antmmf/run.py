@@ -26,15 +26,16 @@ from antmmf.device import amp_type, choose_device, num_cores
 from antmmf.distributed.parallel import prepare, shard, wrap
 from antmmf.distributed.world import World
 from antmmf.ema import Ema
-from antmmf.errors import ConfigError, Problem
+from antmmf.errors import AntmmfError, ConfigError, Problem
 from antmmf.evaluate import measure, monitored_fault, split_rows
 from antmmf.freeze import freeze
+from antmmf.memory import is_out_of_memory
 from antmmf.optim import Group, build_optimizer, parameter_groups
 from antmmf.origin import Origin, find_origin
 from antmmf.plan import ENCODERS, NO_FP16, RunPlan
 from antmmf.plugins import register
 from antmmf.predict import write_predictions
-from antmmf.run_data import build_loader, lengths, open_indexes, open_quarantine, training_texts
+from antmmf.run_data import build_loader, lengths, num_workers, open_indexes, open_quarantine, splits_of, training_texts
 from antmmf.run_folder import carried_files, choose_folder, write_results, write_start
 from antmmf.step import Step
 from antmmf.task import Task
@@ -105,7 +106,7 @@ class Run:
         assert self.trainer is not None
         meter = self.trainer.meter
         autopsy = Autopsy(
-            num_workers=self.plan.config.training_parameters.num_workers,
+            num_workers=num_workers(self.plan, self.device, self.world),
             cores=max(1, num_cores() // self.world.num_local),
             threads=torch.get_num_threads() if self.device.type == "cpu" else 1,
             is_cached=self.plan.inputs["reader"].full_name == "antmmf-vision:cached",
@@ -119,7 +120,19 @@ class Run:
 
     def evaluate_split(self, split: str, *, predict: bool = False) -> dict[str, Figure]:
         """The figures of one split, as the metrics name them; ``predict`` also writes what the task predicts."""
-        rows = split_rows(self.task, self.loaders[split], device=self.device, amp=self.amp, world=self.world)
+        loader = self.loaders[split]
+        if self.plan.config.training_parameters.test_batch_size is None and "train" in self.loaders:
+            loader.batch_size = self.loaders["train"].micro_batch_size  # what fits in training fits here
+        try:
+            stop = self.trainer.is_told_to_stop if self.trainer is not None else bool
+            rows = split_rows(self.task, loader, device=self.device, amp=self.amp, world=self.world, stop=stop)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise AntmmfError(
+                f"out of memory on {self.device} while evaluating {split} in batches of {loader.batch_size}: lower "
+                "training_parameters.test_batch_size"
+            ) from error
         if predict and self.world.is_first:
             write_predictions(self.task, rows, self.indexes[split], self.folder / "predictions" / f"{split}.jsonl")
         figures = measure(self.metrics, rows, self.world)
@@ -134,7 +147,7 @@ class Run:
         predicted = there[-1] if "predict" in kinds else None
         splits = there if "val" in kinds else [predicted] if predicted else []
         figures: dict[str, Figure] = {}
-        with self._final_weights() as step:
+        with self._final_weights() if splits else nullcontext(0) as step:
             for split in splits:
                 found = self.val_figures.get(step) if split == "val" and split != predicted else None
                 if found is None:
@@ -152,7 +165,7 @@ class Run:
         best = self.world.broadcast(self.checkpoints.best()) if self.trainer is not None else None
         if best is not None and self.state.best_step not in (None, step):
             load_model(self.task, weights_of(load_checkpoint(best, verify=False)))
-            log.info("test: with the best checkpoint, %s", best)
+            log.info("with the best checkpoint, %s:", best)
             yield self.state.best_step or step
             return
         ema = self.trainer.ema if self.trainer is not None else None
@@ -173,7 +186,7 @@ def assemble(
     checkpoints = Checkpoints(folder / "checkpoints", max_ckpt_num=train.max_ckpt_num, world=world)
     files = carried_files(plan)
     origin = find_origin(plan, checkpoints, files["plugins.lock.json"])
-    indexes, tables = open_indexes(plan)
+    indexes, tables = open_indexes(plan, splits_of(plan))
     task, assets = _task_and_assets(plan, origin, indexes, world)
     task.to(device)
     frozen = freeze(task, train.freeze)
@@ -193,33 +206,28 @@ def assemble(
         notes.append(f"frozen: {len(frozen)} parameters")
     processes = f"{world.size} x {device.type}" if world.size > 1 else str(device)
     info = _info(plan, folder, loaders, limit_steps, processes, notes)
+    start = RunState()
     run = Run(
-        plan,
-        world,
-        folder,
-        device,
-        RunState(),
-        task,
-        indexes,
-        loaders,
-        metrics,
-        None,
-        checkpoints,
-        info,
-        quarantine,
-        amp,
+        plan, world, folder, device, start, task, indexes, loaders, metrics, None, checkpoints, info, quarantine, amp
     )
     callbacks = _register_callbacks(plan) if world.is_first else {}
     if "train" in loaders:
         run.trainer = _trainer(run, model, files, assets, callbacks)
         if origin.checkpoint and origin.exact:
-            run.state = run.trainer.restore(origin.checkpoint)
-            if origin.checkpoint.path.parent.resolve() != checkpoints.folder.resolve():
-                run.state.best_value = run.state.best_step = None  # that checkpoint is not in this run's folder
+            run.state = _restored(run.trainer, origin.checkpoint, origin, checkpoints.folder)
     if world.is_first:
         write_start(folder, plan, files, split_tables=tables)
     world.wait()  # the folder is there
     return run
+
+
+def _restored(trainer: Trainer, checkpoint: Checkpoint, origin: Origin, folder: Path) -> RunState:
+    """The state to go on from, without what does not hold for this run."""
+    state = trainer.restore(checkpoint)
+    if checkpoint.path.parent.resolve() != folder.resolve() or origin.measures_otherwise:
+        state.best_value = state.best_step = None
+    state.ended = state.ended and not origin.changed
+    return state
 
 
 def device_of(plan: RunPlan, world: World | None = None) -> torch.device:
@@ -307,7 +315,7 @@ def _info(
     return RunInfo(
         recipe=plan.name,
         save_dir=folder,
-        max_steps=limit_steps or _max_steps(plan, steps_per_epoch),
+        max_steps=(limit_steps or _max_steps(plan, steps_per_epoch)) if "train" in loaders else 0,
         steps_per_epoch=steps_per_epoch,
         batch_size=plan.config.training_parameters.batch_size,
         device=processes,

@@ -34,7 +34,8 @@ class Step(nn.Module):
     """The weighted parts of a step's loss; their sum is what to descend.
 
     The gradient's mean over the processes is that of the whole batch's loss, and the parts' mean its value: what DDP
-    and FSDP2 make of gradients anyway. ``watch`` laps what is computed and what is waited for.
+    and FSDP2 make of gradients anyway. ``watch`` laps what is computed and what is waited for. One process alone acts
+    as if ``rehearsed`` processes had sent its features, and needs the memory that all of them would.
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class Step(nn.Module):
         seed: int = 0,
         device: torch.device | str = "cpu",
         amp: torch.dtype | None = None,
+        rehearsed: int = 1,
     ) -> None:
         super().__init__()
         self.task = task
+        self._rehearsed = rehearsed
         self.world = world or World()
         self.seed = seed
         self.device = torch.device(device)
@@ -125,7 +128,7 @@ class Step(nn.Module):
         """The features of all processes, in the order of the global batch."""
         world = self.world
         if world.size == 1:
-            return own
+            return _join([own] * self._rehearsed)
         self.watch.lap("forward")
         tensors = {"video": own.video, "text": own.text, **own.extras}
         table = world.exchange([len(tensor) for tensor in tensors.values()]).long()

@@ -22,11 +22,13 @@ from antmmf.batch import Batch
 from antmmf.checkpoint import Checkpoint, Checkpoints, load_model, load_optimizer
 from antmmf.contracts import Figure, Json, RunState, Schedule
 from antmmf.data.loader import LoadedStep, Loader
+from antmmf.device import tell_overflow
 from antmmf.distributed.world import World
 from antmmf.ema import Ema
 from antmmf.errors import CheckpointError, ConfigError, DataError, did_you_mean
-from antmmf.memory import find_micro_batches, out_of_memory
-from antmmf.meter import Meter
+from antmmf.evaluate import StoppedError
+from antmmf.memory import explained, find_micro_batches
+from antmmf.meter import Meter, refuse_broken
 from antmmf.step import Step
 from antmmf.stopping import StopSignals
 from antmmf.task import Task
@@ -100,6 +102,7 @@ class Trainer:
         self.callbacks = dict(callbacks or {})
         is_half = settings.amp == torch.float16
         self.scaler = torch.amp.GradScaler(torch.device(settings.device).type) if is_half else None
+        self._scale = self.scaler.get_scale() if self.scaler is not None else 1.0
         step = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
         assert isinstance(step, Step)
         self._watch = step.watch
@@ -107,10 +110,11 @@ class Trainer:
         self._is_on_cpu = torch.device(settings.device).type == "cpu"
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._hosts: list[str] = []
-        self._slow = ""  # the process that was slow at the last report
+        self._suspect = self._slow = ""  # the process that was slow at the last report, and the one that was named
         self._ghost: Batch | None = None
         self._idle_since: int | None = None  # the position since which this epoch had no good sample
         self._evaluated_at: int | None = None
+        self._signals = StopSignals()
         self._saved_at: int | None = None
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
@@ -127,8 +131,9 @@ class Trainer:
         if self.settings.auto_micro_batches:
             self.loader.micro_batches = state.micro_batches = find_micro_batches(self, state)
         stream = self.loader.stream(state.epoch, start=state.position)
-        stopped, caught, waiting = False, None, "start"
+        stopped, caught, waiting = state.ended, None, "start"
         with StopSignals(self.settings.signals, quiet=not self.world.is_first) as signals:
+            self._signals = signals
             while state.step < self.settings.max_steps and not stopped:
                 self._watch.start()
                 loaded = next(stream)
@@ -158,6 +163,10 @@ class Trainer:
                 signals.caught = caught
                 signals.end()
 
+    def is_told_to_stop(self) -> bool:
+        """Whether this process caught a signal: then an evaluation should leave off."""
+        return self._signals.caught is not None
+
     def restore(self, checkpoint: Checkpoint) -> RunState:
         """Take everything that ``checkpoint`` holds, so that ``fit`` goes on as if it had never stopped."""
         saved = checkpoint.optimizer
@@ -173,8 +182,11 @@ class Trainer:
                 if checkpoint.ema is not None:
                     self.ema.load_state_dict(checkpoint.ema)
         except (RuntimeError, ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"{checkpoint.path} does not fit this run: {reason}") from error
+            reason = " ".join(str(error).split())[:300]
+            advice = (
+                "go on with the same model, freeze and parameter_groups, or take only its weights with restart: true"
+            )
+            raise CheckpointError(f"{checkpoint.path} does not fit this run: {reason}; {advice}") from error
         for name, callback in self.callbacks.items():
             if name in checkpoint.callbacks and hasattr(callback, "load_state_dict"):
                 callback.load_state_dict(checkpoint.callbacks[name])
@@ -220,8 +232,11 @@ class Trainer:
             (loss if self.scaler is None else self.scaler.scale(loss)).backward()
             self._watch.lap("backward")
             norm = self._update(state.step)
-        except torch.OutOfMemoryError as error:
-            raise out_of_memory(self.settings.device, batches) from error
+        except Exception as error:
+            known = explained(error, device=self.settings.device, batches=batches)
+            if known is None:
+                raise
+            raise known from error
         self._watch.lap("optimizer")
         state.step += 1
         self._idle_since = None
@@ -259,15 +274,16 @@ class Trainer:
 
     def _between_steps(self, state: RunState) -> bool:
         """Report, evaluate and save where it is due; should training stop?"""
-        improved = stopped = False
         if _due(self.settings.log_interval, state):
             self._report(state)
         if state.step == self.settings.max_steps:
             return True  # what else is due is done at the end
-        if _due(self.settings.evaluation_interval, state):
-            improved, stopped = self._evaluate(state)
-        if improved or _due(self.settings.snapshot_interval, state):
-            self._save(state, best=improved)
+        to_evaluate = _due(self.settings.evaluation_interval, state)
+        if _due(self.settings.snapshot_interval, state) or (to_evaluate and not self.settings.snapshot_interval):
+            self._save(state, best=False)  # an evaluation may fail
+        improved, stopped = self._evaluate(state) if to_evaluate else (False, False)
+        if improved:
+            self._save(state, best=True)
         return stopped
 
     def _tell(self, event: str, **facts: Any) -> Any:
@@ -281,11 +297,14 @@ class Trainer:
         if len(self.meter) == 0:
             return
         report, ranks = self.meter.report(lr=self.optimizer.param_groups[0]["lr"])
+        if self.scaler is not None:
+            self._scale = tell_overflow(self.scaler, before=self._scale)
         slow = slow_ranks(ranks, self._hosts) or ""
         who = slow.partition(" is ")[0]
-        if who != self._slow and slow and self.world.is_first:
+        if slow and who == self._suspect != self._slow and self.world.is_first:  # once is chance
             log.warning(slow)
-        self._slow = who
+            self._slow = who
+        self._suspect, self._slow = who, self._slow if slow else ""
         self._tell("antmmf_step_end", state=state, report=report)
 
     def _evaluate(self, state: RunState) -> tuple[bool, bool]:
@@ -294,8 +313,11 @@ class Trainer:
             return False, False
         self._report(state)  # diverged weights are reported as such, not as a strange figure
         started = time.perf_counter()
-        with self.ema.swapped() if self.ema is not None else nullcontext():
-            figures = {f"val/{name}": figure for name, figure in self.evaluate_val().items()}
+        try:
+            with self.ema.swapped() if self.ema is not None else nullcontext():
+                figures = {f"val/{name}": figure for name, figure in self.evaluate_val().items()}
+        except StoppedError:
+            return False, False
         self.meter.total["evaluation"] += time.perf_counter() - started
         self._evaluated_at = state.step
         improved = self._improved(state, figures)
@@ -303,7 +325,11 @@ class Trainer:
         patience = self.settings.patience
         tired = bool(patience) and state.best_step is not None and state.step - state.best_step >= (patience or 0)
         asked = self._tell("antmmf_should_stop", state=state, figures=figures) is True
-        return improved, self.world.broadcast(tired or asked)
+        if (tired or asked) and self.world.is_first and state.step < self.settings.max_steps:
+            why = f"no better {self.settings.monitored_metric} for {patience} steps (patience)"
+            log.info("training ends at step %d: %s", state.step, why if tired else "antmmf_should_stop says so")
+        state.ended = self.world.broadcast(tired or asked)
+        return improved, state.ended
 
     def _improved(self, state: RunState, figures: Mapping[str, Figure]) -> bool:
         if self.settings.monitored_metric is None:
@@ -325,9 +351,14 @@ class Trainer:
 
     def _save(self, state: RunState, *, best: bool) -> None:
         self._report(state)  # weights of a loss that is not finite are never saved
-        if self.checkpoints is None or (self._saved_at == state.step and not best):
+        if self.checkpoints is None:
+            return
+        if self._saved_at == state.step:
+            if best or state.ended:
+                self.checkpoints.mark(state, best=best)
             return
         started = time.perf_counter()
+        refuse_broken(self._parameters, step=state.step, world=self.world, newest=self.checkpoints.latest())
         self.checkpoints.save(
             state,
             model=self.task.state_dict(),
@@ -350,10 +381,10 @@ class Trainer:
         self.meter.total["saving"] += time.perf_counter() - started
 
     def _finish(self, state: RunState) -> None:
-        improved = False
-        if self._evaluated_at != state.step:
-            improved, _ = self._evaluate(state)
-        self._save(state, best=improved)
+        """Save before the last evaluation, which may fail."""
+        self._save(state, best=False)
+        if self._evaluated_at != state.step and self._evaluate(state)[0]:
+            self._save(state, best=True)
         self._wait_for_saves(state)
 
     def _wait_for_saves(self, state: RunState) -> None:

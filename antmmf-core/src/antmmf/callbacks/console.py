@@ -63,7 +63,7 @@ class Console:
         if split == "val" and state.step < self._max_steps:
             self._say(f"val after step {state.step}: {';  '.join(_heads(figures))}")
             return
-        self._table(f"{split} after step {state.step}", figures)
+        self._table(f"{split} after step {state.step}" if self._max_steps else split, figures)
         for line in _heads(figures):
             said.info(line)
         self._last = dict(figures)
@@ -78,9 +78,8 @@ class Console:
         if error is not None:
             return
         if state.best_value is not None and state.best_step != state.step:
-            self._say(
-                f"best on val: {state.best_value:.2f} at step {state.best_step}, which the test figures come from"
-            )
+            used = ", which the figures come from" if self._last else ""
+            self._say(f"best on val: {state.best_value:.2f} at step {state.best_step}{used}")
         for line in _heads(self._last):
             self._print(line)
 

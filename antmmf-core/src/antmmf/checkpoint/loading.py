@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -57,7 +57,7 @@ def load_checkpoint(path: Path, *, verify: bool = True) -> Checkpoint:
         raise CheckpointError(f"{fault}; {advice}") from fault
     state = read_json(path / "state.json")
     try:
-        run = RunState(**state["run"])
+        run = _as_evaluated(path, RunState(**state["run"]))
     except (TypeError, KeyError) as error:
         raise CheckpointError(f"{path / 'state.json'} does not fit this version of antmmf: {error}") from error
     return Checkpoint(
@@ -78,7 +78,7 @@ def _is_own(name: str) -> bool:
 def find_checkpoint(path: Path, *, prefer: Pointer) -> Path:
     """The checkpoint folder that ``path`` means: itself, a pointer file, a run's folder, or its ``checkpoints``."""
     if path.is_file() and path.name in ("latest", "best"):
-        return path.parent / path.read_text(encoding="utf-8").strip()
+        return path.parent / _lines(path)[0]
     path = _moved(path)
     if (path / MANIFEST).is_file():
         return path
@@ -98,9 +98,23 @@ def latest(folder: Path) -> Path | None:
 
 def pointed(folder: Path, pointer: Pointer) -> Path | None:
     """The checkpoint that the file ``latest`` or ``best`` names, None where it names none that is there."""
-    file = folder / pointer
-    path = folder / file.read_text(encoding="utf-8").strip() if file.is_file() else None
+    path = folder / _lines(folder / pointer)[0] if (folder / pointer).is_file() else None
     return path if path in step_folders(folder) else None
+
+
+def _lines(pointer: Path) -> list[str]:
+    """A folder's name, and after it, in ``best``, the value that made it so, in ``latest`` perhaps ``ended``."""
+    return pointer.read_text(encoding="utf-8").split() or [""]
+
+
+def _as_evaluated(path: Path, run: RunState) -> RunState:
+    """``run`` with what an evaluation found after that checkpoint was saved."""
+    if pointed(path.parent, "latest") == path and "ended" in _lines(path.parent / "latest"):
+        run = replace(run, ended=True)
+    if run.best_step == run.step or pointed(path.parent, "best") != path:
+        return run
+    _, *value = _lines(path.parent / "best")
+    return replace(run, best_step=run.step, best_value=float(value[0])) if value else run
 
 
 def newest_whole(folder: Path) -> Path | None:

@@ -44,7 +44,7 @@ def own_part(name: str, tensors: Mapping[str, Tensor], *, rank: int) -> Part:
     part = Part(name, any(is_sharded(tensor) for tensor in tensors.values()))
     first: dict[tuple[object, ...], str] = {}
     for key, tensor in tensors.items():
-        own = _own_rows(tensor.detach())
+        own = own_rows(tensor.detach())
         memory = (own.untyped_storage().data_ptr(), own.storage_offset(), own.shape, own.stride(), own.dtype)
         if own.numel() > 0 and first.setdefault(memory, key) != key:
             part.aliases[key] = first[memory]
@@ -115,7 +115,8 @@ def shard_like(full: Tensor, like: Tensor) -> Tensor:
     return DTensor.from_local(own, mesh, like.placements, run_check=False, shape=full.shape, stride=full.stride())
 
 
-def _own_rows(tensor: Any) -> Tensor:
+def own_rows(tensor: Any) -> Tensor:
+    """What this process has of a tensor, without a copy."""
     if is_sharded(tensor):
         rows = [placement.is_shard(0) for placement in tensor.placements]
         assert rows == [True], f"only rows over one mesh dimension can be saved, not {tensor.placements}"

@@ -96,6 +96,21 @@ class Checkpoints:
         self.longest_stall = max(self.longest_stall, perf_counter() - started)
         return save.path
 
+    def mark(self, state: RunState, *, best: bool) -> None:
+        """Note at the checkpoint of ``state.step``, the latest, what its evaluation found after it was saved."""
+        self.wait()
+
+        def write() -> None:
+            path = self.latest()
+            assert path is not None
+            if best:
+                self._point("best", path, note=_said(state.best_value))
+            if state.ended:
+                self._point("latest", path, note="ended")
+            self._remove_old()
+
+        self._on_first(write)
+
     def wait(self) -> None:
         """Return when nothing is being written any more; raises the ``CheckpointError`` that writing ended with."""
         if self._pending is None:
@@ -194,14 +209,14 @@ class Checkpoints:
         os.rename(beside, save.path)
         disk.sync_folder(self.folder)
         if save.best:
-            self._point("best", save.path)
+            self._point("best", save.path, note=_said(save.state.best_value))
         self._point("latest", save.path)  # last: the state that it points at names the best
         self._remove_old()
         return save.path
 
-    def _point(self, pointer: Pointer, path: Path) -> None:
+    def _point(self, pointer: Pointer, path: Path, *, note: str = "") -> None:
         beside = self.folder / f".tmp-{pointer}"
-        disk.write_file(beside, [f"{path.name}\n".encode()])
+        disk.write_file(beside, [f"{path.name}\n{note}\n".replace("\n\n", "\n").encode()])
         os.replace(beside, self.folder / pointer)
         disk.sync_folder(self.folder)
 
@@ -244,6 +259,10 @@ class Checkpoints:
     def _on_first(self, act: Callable[[], T]) -> T:
         """What ``act`` returns on rank 0, where alone it is called."""
         return self._together(act if self.world.is_first else lambda: None)[0]  # type: ignore[return-value]
+
+
+def _said(value: float | None) -> str:
+    return "" if value is None else repr(value)
 
 
 def _refuse_wrapped(names: Mapping[str, Tensor]) -> None:

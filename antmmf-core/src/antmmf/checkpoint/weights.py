@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -11,6 +12,12 @@ from torch import Tensor, nn
 
 from antmmf.checkpoint.shards import shard_like
 from antmmf.errors import CheckpointError
+
+# What a config says of an optimizer's group. All else is left as it was saved: some optimizers keep state there.
+_SETTINGS = (
+    *("initial_lr", "weight_decay", "betas", "eps", "momentum", "dampening", "nesterov", "amsgrad", "maximize"),
+    *("fused", "foreach", "capturable"),
+)
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,33 @@ def load_model(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Give ``optimizer`` the ``state`` of ``Checkpoint.optimizer``, placed as its parameters are; raises ``ValueError``
-    where their groups differ, as torch does."""
+    """Give ``optimizer`` the ``state`` of ``Checkpoint.optimizer``, placed as its parameters are.
+
+    Learning rates, decay and their like stay those of ``optimizer``; where parameters are in other groups than they
+    were, each gets its own state, by name. Raises ``ValueError`` where other parameters are trained.
+    """
+    settings = [{key: group[key] for key in _SETTINGS if key in group} for group in optimizer.param_groups]
+    _load(optimizer, _regrouped(optimizer, state))
+    for group, own in zip(optimizer.param_groups, settings, strict=True):
+        group.update(own)
+
+
+def _regrouped(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``state`` in the groups of ``optimizer``."""
+    before = [group.get("names") for group in state["param_groups"]]
+    after = [group.get("names") for group in optimizer.param_groups]
+    if before == after or None in before or None in after:
+        return state
+    saved = {name: number for number, name in enumerate(chain(*before))}
+    wanted = list(chain(*after))  # type: ignore[arg-type]
+    if saved.keys() != set(wanted):
+        odd = sorted(saved.keys() ^ set(wanted))
+        raise ValueError(f"{len(odd)} parameters are trained in only one of the two runs, such as {odd[0]}")
+    moved = {i: state["state"][saved[name]] for i, name in enumerate(wanted) if saved[name] in state["state"]}
+    return {"state": moved, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+def _load(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     placed = {
         index: {name: _placed(value, parameters[index]) for name, value in values.items()}

@@ -61,6 +61,12 @@ def restarts(env: Mapping[str, str] = os.environ) -> int:
     return int(env.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
+def count_restarts(number: int, env: MutableMapping[str, str] = os.environ) -> None:
+    """Let all processes count as many restarts as the one that counts most."""
+    if number > 0:
+        env["TORCHELASTIC_RESTART_COUNT"] = str(number)
+
+
 def restarted(env: Mapping[str, str] = os.environ) -> bool:
     """Whether this run goes on after one of its processes had died."""
     return restarts(env) > 0

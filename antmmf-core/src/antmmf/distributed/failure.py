@@ -24,7 +24,7 @@ from antmmf.distributed.world import World, joined_world
 
 log = logging.getLogger("antmmf")
 
-_POLL, _COURTESY, _HEARD, _GRACE = 1.0, 0.5, 3.0, 3.0  # seconds
+_POLL, _COURTESY, _HEARD, _GRACE = 1.0, 2.0, 3.0, 3.0  # seconds
 _CLAIM, _FAILURE, _SEEN = "failure/claim", "failure/record", "failure/seen"
 
 Tell = Callable[[Exception], int]

@@ -58,6 +58,9 @@ def launch(given: Mapping[str, str], command: Sequence[str]) -> int:
     Returns the exit code that one process would have; SIGUSR1 and SIGUSR2 reach the processes as SIGTERM does. Raises
     ``KeyboardInterrupt`` after Ctrl-C, ``ConfigError`` for arguments that torchrun refuses.
     """
+    if given.get("nnodes", os.environ.get("PET_NNODES", "1")) not in ("1", "1:1"):
+        # With the agents' common store a machine that comes later or is replaced is not taken in (torch 2.13).
+        os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     if "--debug" not in command:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else a store that is gone is worth 20 lines to each
     with tempfile.TemporaryDirectory(prefix="antmmf-launch-") as folder:  # the agent leaves its own behind

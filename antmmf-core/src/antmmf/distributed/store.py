@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
@@ -13,7 +15,10 @@ def shared_store() -> Store:
 
     torchrun's agent keeps its store over restarts, and with it the addresses of processes that are dead by then
     (torch 2.13 believes that it does not): a process group that reads them waits for connections that never come.
+    Where rank 0 opens a store of its own, as for several machines, it is a new one: their agents count restarts each
+    for itself, so that a prefix would part them.
     """
     own = ranks()
     store, _, _ = next(rendezvous("env://", own.rank, own.size))
-    return PrefixStore(f"attempt{restarts()}", store)
+    is_kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+    return PrefixStore(f"attempt{restarts()}", store) if is_kept else store

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from antmmf.distributed.environment import Ranks, prepare_environment, ranks
+from antmmf.distributed.environment import Ranks, count_restarts, prepare_environment, ranks, restarts
 from antmmf.distributed.store import shared_store
 
 T = TypeVar("T")
@@ -82,6 +82,7 @@ def joined_world(device: torch.device | str) -> Iterator[World]:
     dist.init_process_group(backend, store=shared_store(), rank=own.rank, world_size=own.size)
     try:
         world = World(own.rank, own.size, own.local_rank, own.num_local)
+        count_restarts(int(world.exchange([restarts()]).max()))  # agents of several machines count each for itself
         yield world
         world.wait()  # a process that leaves early takes the others' connections with it
     finally:
