@@ -1,0 +1,74 @@
+"""Shards that ``antmmf data pack`` wrote: any data set, on a disk or behind a URL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from antmmf.cache import cache_folder
+from antmmf.contracts import Record, Segment
+from antmmf.data.sources import Sources, is_remote, member
+from antmmf.errors import DataError
+
+
+class Shards:
+    """The split ``split`` of the shards in ``data_root_dir``, a folder or a URL that fsspec knows.
+
+    Expects ``<split>.json`` and, for each shard that it names, ``<split>-000000.tar`` with the media and
+    ``<split>-000000.jsonl`` with the records. Other members of the tars are for other readers of webdataset's layout.
+    """
+
+    def __init__(self, *, data_root_dir: str, split: str = "train") -> None:
+        self._root, self._split = data_root_dir.rstrip("/"), split
+        self._fetch = Sources(cache_folder() / "remote")
+
+    def sources(self) -> Sequence[Path]:
+        """The split's table, and the records of each shard; remote ones are copied first."""
+        return [self._local(f"{self._split}.json"), *(self._local(_records_of(shard)) for shard in self._shards)]
+
+    def blocks(self) -> Iterable[int]:
+        """The number of records in each shard."""
+        return [int(shard["records"]) for shard in self._shards]
+
+    def records(self) -> Iterator[Record]:
+        """Raise ``DataError`` with file:line for a line that is no record."""
+        for shard in self._shards:
+            path = self._local(_records_of(shard))
+            with path.open(encoding="utf-8") as lines:
+                for number, line in enumerate(lines, 1):
+                    try:
+                        yield self._record(json.loads(line), shard["file"])
+                    except (ValueError, TypeError, KeyError) as error:
+                        raise DataError(f"{path}:{number}: is no record of a shard: {error}") from error
+
+    def _record(self, values: dict[str, Any], file: str) -> Record:
+        name, offset, size = values.pop("member")
+        values["media"] = member(f"{self._root}/{file}", name=name, offset=offset, size=size)
+        for field in ("texts", "negatives", "options"):
+            values[field] = tuple(values[field])
+        values["transcript"] = tuple(Segment(**segment) for segment in values["transcript"])
+        return Record(**values)
+
+    @cached_property
+    def _shards(self) -> list[dict[str, Any]]:
+        path = self._local(f"{self._split}.json")
+        try:
+            found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["shards"]
+        except FileNotFoundError as error:
+            there = sorted(other.stem for other in path.parent.glob("*.json"))
+            has = f"the splits there are {', '.join(there)}" if there else "antmmf data pack writes it"
+            raise DataError(f"{self._root}: there is no {self._split}.json; {has}", reason="missing") from error
+        except (ValueError, KeyError) as error:
+            raise DataError(f"{path}: is no table of shards: {error}") from error
+        return found
+
+    def _local(self, name: str) -> Path:
+        place = f"{self._root}/{name}"
+        return self._fetch.local(place) if is_remote(place) else Path(place)
+
+
+def _records_of(shard: dict[str, Any]) -> str:
+    return str(Path(shard["file"]).with_suffix(".jsonl"))

@@ -1,0 +1,1 @@
+"""What ``antmmf data`` offers for videos and pictures."""
