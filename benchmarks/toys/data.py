@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from antmmf.batch import Batch
-from antmmf.contracts import Clip, Record, Sample
+from antmmf.contracts import Clip, Record, Sample, Source
 from antmmf.data.index import Index, open_index
 from antmmf.data.keyed import generator
 from antmmf.data.loader import Loader
@@ -47,8 +47,8 @@ class ToyReader:
     def __init__(self, size: int = 1) -> None:
         self.size = size
 
-    def read(self, source: Path, pick: Callable[[np.ndarray], np.ndarray]) -> Clip:
-        number = int(source.name.removeprefix("clip"))
+    def read(self, source: Source, pick: Callable[[np.ndarray], np.ndarray]) -> Clip:
+        number = int(source.path.name.removeprefix("clip"))
         picked = pick(np.arange(4.0))
         shape = (len(picked), self.size, self.size, 3)
         frames = np.arange(number, number + np.prod(shape)).reshape(shape) % 251

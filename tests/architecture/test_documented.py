@@ -45,7 +45,7 @@ def test_every_component_is_documented(distribution: str, kind: str, name: str, 
     loaded: Any = import_module(module)
     for part in filter(None, attribute.split(".")):
         loaded = getattr(loaded, part)
-    assert (vars(loaded).get("__doc__") or "").strip(), f"{value} has no docstring"
+    assert (getattr(loaded, "help", None) or vars(loaded).get("__doc__") or "").strip(), f"{value} has no docstring"
 
 
 def test_the_component_document_names_none_that_does_not_exist() -> None:

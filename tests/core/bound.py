@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from antmmf.contracts import Assets, Clip, ContrastiveLoss, FrameReader, Pick, Sampler, VisionEncoder
+from antmmf.contracts import Assets, Clip, ContrastiveLoss, FrameReader, Pick, Sampler, Source, VisionEncoder
 from antmmf.errors import ConfigError, DataError
 from pydantic import Field
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Base:
     """What makes a class a reader."""
 
-    def read(self, source: Path, pick: Pick) -> Clip:
+    def read(self, source: Source, pick: Pick) -> Clip:
         raise NotImplementedError
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from antmmf.batch import Batch
-from antmmf.contracts import Collator, Encoded, Figure, Record, TextEncoder, VisionEncoder
+from antmmf.contracts import Collator, Encoded, Figure, Record, Source, TextEncoder, VisionEncoder
 from antmmf.errors import ComponentError
 from antmmf.hookspecs import hookimpl
 from antmmf.task import Task, TaskOutput
@@ -152,7 +152,7 @@ class Broken:
     def __init__(self) -> None:
         raise ComponentError("on purpose")
 
-    def read(self, source: Path, pick: Any) -> Any: ...
+    def read(self, source: Source, pick: Any) -> Any: ...
 
     @hookimpl
     def antmmf_run_start(self) -> None: ...

@@ -54,7 +54,7 @@ def test_command_line_over_file_over_later_include_over_earlier_include_over_def
     text = "includes: [one.yml, two.yml]\n" + SMALL.replace("{max", "{num_threads: 3, log_interval: 3, max")
     train = planned(text, "training_parameters.log_interval=4").config.training_parameters
     assert (train.seed, train.batch_size, train.num_threads, train.log_interval) == (1, 2, 3, 4)
-    assert train.num_workers == 0
+    assert train.num_workers == "auto"
 
 
 def test_the_saved_config_has_every_default_and_the_long_names() -> None:

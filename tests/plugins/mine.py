@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from antmmf import Clip, Record, hookimpl
-from antmmf.contracts import Pick, RunInfo
+from antmmf.contracts import Pick, RunInfo, Source
 
 
 class Dots:
@@ -31,10 +31,10 @@ class Noise:
     def __init__(self, *, side: int = 32) -> None:
         self.side = side
 
-    def read(self, source: Path, pick: Pick) -> Clip:
+    def read(self, source: Source, pick: Pick) -> Clip:
         Path(os.environ["SEEN"], str(os.getpid())).touch()
         times = np.arange(4) / 4
-        frames = np.full((4, self.side, self.side, 3), int(source.stem[3:]), np.uint8)
+        frames = np.full((4, self.side, self.side, 3), int(source.path.stem[3:]), np.uint8)
         return Clip(frames[pick(times)], len(times))
 
 

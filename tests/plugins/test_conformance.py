@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from antmmf import Clip, Encoded, Figure, Record, Term
+from antmmf import Clip, Encoded, Figure, Record, Source, Term
 from antmmf.assets import RunAssets
 from antmmf.errors import DataError, PluginError
 from antmmf.registry import KINDS, Registry
@@ -64,13 +64,21 @@ def test_small_text_keeps_its_contract() -> None:
     check_text_encoder(load("text_encoders", "small_text")(dim=32, depth=1, assets=assets))
 
 
-@pytest.mark.parametrize("name", ["segments", "uniform"])
+@pytest.mark.parametrize("name", ["dense", "fps", "segments", "uniform"])
 def test_samplers_keep_their_contract(name: str) -> None:
     check_sampler(load("samplers", name)(n_clips=3, num_frm=2))
 
 
-def test_resize_crop_keeps_its_contract() -> None:
-    check_transform(load("transforms", "resize_crop")(size=32, max_scale=1.5, flip=True))
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("longside", {"max_size": 256}),
+        ("randaugment_crop", {"size": 32, "num_layers": 4, "prob": 1}),
+        ("resize_crop", {"size": 32, "max_scale": 1.5, "flip": True}),
+    ],
+)
+def test_transforms_keep_their_contract(name: str, params: dict[str, Any]) -> None:
+    check_transform(load("transforms", name)(**params))
 
 
 def test_infonce_keeps_its_contract() -> None:
@@ -252,15 +260,15 @@ def test_a_broken_transform_is_noticed(transform: Any, claim: str) -> None:
 class SortingReader:
     """Returns sorted frames, and nothing for a file that is not there."""
 
-    def read(self, source: Path, pick: Callable[[np.ndarray], np.ndarray]) -> Clip:
-        if not source.exists():
+    def read(self, source: Source, pick: Callable[[np.ndarray], np.ndarray]) -> Clip:
+        if not source.path.exists():
             raise DataError(f"{source} does not exist")
         frames = np.arange(5 * 2 * 2 * 3, dtype=np.uint8).reshape(5, 2, 2, 3)
         return Clip(frames[np.sort(pick(np.arange(5) / 10))], 5)
 
 
 class LenientReader(SortingReader):
-    def read(self, source: Path, pick: Callable[[np.ndarray], np.ndarray]) -> Clip:  # noqa: ARG002
+    def read(self, source: Source, pick: Callable[[np.ndarray], np.ndarray]) -> Clip:  # noqa: ARG002
         return Clip(np.zeros((5, 2, 2, 3), np.uint8)[pick(np.arange(5) / 10)], 5)
 
 

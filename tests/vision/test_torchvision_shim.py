@@ -37,6 +37,18 @@ def test_the_shim_imports_no_torchvision() -> None:
     assert run(code) == "False"
 
 
+def test_the_shim_can_wait_until_torchvision_is_imported() -> None:
+    code = """
+import sys
+from antmmf.torchvision_shim import apply_when_needed
+apply_when_needed()
+print("torch" in sys.modules)
+import torchvision.transforms.v2, timm
+print("whole")
+"""
+    assert run(code).split() == ["False", "whole"]
+
+
 @pytest.mark.parametrize("part", ["torchvision"])
 def test_the_description_is_one_line_about(part: str) -> None:
     text = run("from antmmf.torchvision_shim import describe; print(describe())")

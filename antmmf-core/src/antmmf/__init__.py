@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # for type checkers only; a test compares this list with the 
     from antmmf.contracts import Sample as Sample
     from antmmf.contracts import Sampler as Sampler
     from antmmf.contracts import Segment as Segment
+    from antmmf.contracts import Source as Source
     from antmmf.contracts import StepReport as StepReport
     from antmmf.contracts import Term as Term
     from antmmf.contracts import TextEncoder as TextEncoder
@@ -67,6 +68,7 @@ _HOMES = {
         "Sample",
         "Sampler",
         "Segment",
+        "Source",
         "StepReport",
         "Term",
         "TextEncoder",

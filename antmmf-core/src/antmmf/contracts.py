@@ -7,10 +7,14 @@ This module imports no torch, so that the command line can read a component's si
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, runtime_checkable
+
+from antmmf.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +77,8 @@ class Sample:
 class Dataset(Protocol):
     """A generator of records; indexing, order, decoding, augmentation and quarantine are the core's.
 
-    Optional: ``prepare() -> None`` makes what ``records`` reads (called once, by one process, before ``sources``), and
+    Optional: ``blocks() -> Iterable[int]``, how many consecutive records lie together (in one shard), in their order;
+    ``prepare() -> None`` makes what ``records`` reads (called once, by one process, before ``sources``), and
     ``draw(record, rng) -> Record``, pure, runs in the worker in training only (default: one of the texts).
     """
 
@@ -84,6 +89,55 @@ class Dataset(Protocol):
     def records(self) -> Iterator[Record]:
         """Yield every record of the split, in a stable order; raise ``DataError`` with file:line on a broken one."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source(os.PathLike[str]):
+    """The bytes that a reader decodes: a file or folder at ``path``; or ``size`` bytes of it from ``offset`` on, as a
+    member of a shard; or ``content``, where they are in no file. It is shown as ``name``, by default the path.
+
+    A reader that only knows files may use it as a path; that raises ``DataError`` for what is no file of its own.
+    """
+
+    path: Path
+    name: str = ""
+    offset: int = 0
+    size: int | None = None
+    content: bytes | None = None
+
+    def __str__(self) -> str:
+        return self.name or str(self.path)
+
+    def __fspath__(self) -> str:
+        if self.is_file:
+            return str(self.path)
+        raise DataError(f"{self}: this reader needs a file of its own, not a part of one", reason="unsupported")
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is all of ``path``."""
+        return self.size is None and self.content is None
+
+    @property
+    def suffix(self) -> str:
+        """The ending of its name in lower case, such as ``.mp4``."""
+        return Path(str(self)).suffix.lower()
+
+    def open(self) -> BinaryIO:
+        """Its bytes, from the first; a part of a file is read into memory whole. Raises ``OSError``."""
+        if self.content is not None:
+            return io.BytesIO(self.content)
+        if self.size is None:
+            return self.path.open("rb")
+        file = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))  # in a third of the time of a Python file
+        try:
+            os.lseek(file, self.offset, os.SEEK_SET)
+            content = os.read(file, self.size)
+        finally:
+            os.close(file)
+        if len(content) != self.size:
+            raise DataError(f"{self}: only {len(content)} of its {self.size} bytes are there", reason="truncated")
+        return io.BytesIO(content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +154,16 @@ Pick = Callable[["np.ndarray"], "np.ndarray"]
 
 @runtime_checkable
 class FrameReader(Protocol):
-    """Decodes the picked frames of one file and no more; raises ``DataError`` with the reason when it cannot."""
+    """Decodes the picked frames of one file and no more; raises ``DataError`` with the reason when it cannot.
 
-    def read(self, source: Path, pick: Pick) -> Clip: ...
+    It works in a process of its own (``input_attributes.read_timeout``), which may be killed at any time. Optional:
+    ``facts(source) -> Mapping[str, Json]``, what the file says of itself (container, codec, ...), without decoding; and
+    ``around(wrap) -> FrameReader``, for a reader that has another one inside and needs protection only there: the same
+    reader with ``wrap(inner)`` in the place of the inner one; and a class method ``probe() -> str``, the versions of
+    what it decodes with, which raises ``PluginError`` where that cannot be used: for ``antmmf doctor`` and the lock.
+    """
+
+    def read(self, source: Source, pick: Pick) -> Clip: ...
 
 
 @runtime_checkable
@@ -270,7 +331,7 @@ class RunState:
 
     ``step`` optimizer steps done; ``epoch`` 1-based; ``position`` samples of this epoch already consumed;
     ``best_value``/``best_step`` of the monitored metric; ``bad_samples`` seen so far; ``micro_batches`` of a step,
-    where they were found by trying.
+    where they were found by trying; ``ended`` before the last step, by patience or a plugin.
     """
 
     step: int = 0
@@ -280,6 +341,7 @@ class RunState:
     best_step: int | None = None
     bad_samples: int = 0
     micro_batches: int | None = None
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True)

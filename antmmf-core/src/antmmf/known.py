@@ -7,16 +7,18 @@ from __future__ import annotations
 
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "antmmf-vision": {
-        "readers": ("auto", "cached", "decord", "image", "pyav"),
-        "samplers": ("segments", "uniform"),
-        "transforms": ("resize_crop",),
-        "vision_encoders": ("small_video",),
+        "commands": ("data.check", "data.pack", "data.preview", "data.quarantine", "data.stats"),
+        "readers": ("auto", "cached", "decord", "frames", "image", "lmdb", "pyav", "torchcodec"),
+        "samplers": ("dense", "fps", "segments", "uniform"),
+        "transforms": ("longside", "randaugment_crop", "resize_crop"),
+        "vision_encoders": ("small_video", "video_swin"),
+        "plugins": ("encoder_families",),
     },
     "antmmf-text": {
         "text_encoders": ("small_text",),
     },
     "antmmf-tasks": {
-        "datasets": ("captions", "shapes"),
+        "datasets": ("captions", "shapes", "shards"),
         "tasks": ("retrieval",),
         "losses": ("infonce",),
         "metrics": ("choice", "recall"),

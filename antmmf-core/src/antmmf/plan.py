@@ -32,22 +32,28 @@ NO_FP16 = "must not be fp16 with distributed fsdp2: loss scaling needs whole gra
 
 
 @dataclass(frozen=True)
-class RunPlan:
-    """A run that can be built: the checked config, a plan for every component, and where each value came from."""
+class DataPlan:
+    """Data that can be read: the data sets of the splits and what turns their files into frames."""
 
     name: str
     config: RunConfig
-    resolved: dict[str, Any]
     layers: Layers
-    task: Plan
-    encoders: dict[str, Plan]
     datasets: dict[str, Plan]
     inputs: dict[str, Plan]
+    registry: Registry
+
+
+@dataclass(frozen=True)
+class RunPlan(DataPlan):
+    """A run that can be built: the checked config, a plan for every component, and where each value came from."""
+
+    resolved: dict[str, Any]
+    task: Plan
+    encoders: dict[str, Plan]
     optimizer: Plan
     schedule: Plan
     metrics: tuple[Plan, ...]
     callbacks: tuple[Plan, ...]
-    registry: Registry
     hooks: pluggy.PluginManager
     broken: tuple[Broken, ...]
 
@@ -81,16 +87,14 @@ def plan_run(source: str, arguments: Sequence[str] = (), *, registry: Registry, 
         _cross_check(config, plans, planner)
     if planner.problems or config is None:
         raise ConfigError(planner.problems)
-    inputs = "input_attributes."
     return RunPlan(
+        **_data_plans(plans),
         name=name,
         config=config,
         resolved=resolve(config, plans),
         layers=layers,
         task=plans["task_attributes"],
         encoders={k: plans[f"model_attributes.{k}"] for k in ENCODERS.values() if f"model_attributes.{k}" in plans},
-        datasets={s: plans[f"dataset_attributes.{s}.0"] for s in SPLITS if f"dataset_attributes.{s}.0" in plans},
-        inputs={key.removeprefix(inputs): plan for key, plan in plans.items() if key.startswith(inputs)},
         optimizer=plans["optimizer_attributes"],
         schedule=plans["training_parameters.lr_scheduler"],
         metrics=tuple(plan for key, plan in plans.items() if key.startswith("metrics.")),
@@ -99,6 +103,37 @@ def plan_run(source: str, arguments: Sequence[str] = (), *, registry: Registry, 
         hooks=hooks,
         broken=tuple(broken),
     )
+
+
+def plan_data(source: str, arguments: Sequence[str] = (), *, registry: Registry) -> DataPlan:
+    """Plan the data of a run; ``source`` may also be a data set's name, whose parameters the arguments then set.
+
+    Raises ``ConfigError``.
+    """
+    if registry.find("datasets", source) is None or Path(source).is_file():
+        return plan_run(source, arguments, registry=registry)
+    key = "dataset_attributes.test"
+    params = f"{key}.0.params."
+    layers = Layers(tree={"dataset_attributes": {"test": [{"type": source, "params": {}}]}, "task_attributes": "none"})
+    sections = tuple(f"{name}." for name in RunConfig.model_fields)
+    given = [text if text.startswith(sections) or "=" not in text else params + text for text in arguments]
+    apply_arguments(layers, given, known=list(known_keys()))
+    hooks, _ = _load_plugins(layers, registry)
+    planner = Planner(registry, layers, resolve=lambda kind, wanted: hooks.hook.antmmf_resolve(kind=kind, name=wanted))
+    _fill_types(layers)
+    config, _ = _validate(layers, planner)
+    plans = _plan_blocks(config, planner, only=("dataset_attributes", "input_attributes")) if config else {}
+    if planner.problems or config is None:
+        raise ConfigError(planner.problems)
+    return DataPlan(**_data_plans(plans), name=source, config=config, layers=layers, registry=registry)
+
+
+def _data_plans(plans: dict[str, Plan]) -> dict[str, Any]:
+    inputs = "input_attributes."
+    return {
+        "datasets": {s: plans[f"dataset_attributes.{s}.0"] for s in SPLITS if f"dataset_attributes.{s}.0" in plans},
+        "inputs": {key.removeprefix(inputs): plan for key, plan in plans.items() if key.startswith(inputs)},
+    }
 
 
 ENCODERS = {"vision": "vision_encoder", "text": "text_encoder", "fusion": "fusion_encoder"}
@@ -209,10 +244,12 @@ def _model_at(path: Path_) -> type[BaseModel]:
     return model
 
 
-def _plan_blocks(config: RunConfig, planner: Planner) -> dict[str, Plan]:
-    """Dotted path -> plan, for every block that could be planned."""
+def _plan_blocks(config: RunConfig, planner: Planner, *, only: tuple[str, ...] = ("",)) -> dict[str, Plan]:
+    """Dotted path -> plan, for every block that could be planned, of those whose path begins with one of ``only``."""
     plans: dict[str, Plan] = {}
     for key, kind in BLOCKS.items():
+        if not key.startswith(only):
+            continue
         value: Any = config
         for part in key.split("."):
             value = getattr(value, part)

@@ -32,3 +32,7 @@ def _changes(name: str, before: Json, after: Json) -> Iterator[str]:
     for component in old:
         if component in new and old[component] != new[component]:
             yield f"{name}: {component} moved from {old[component]} to {new[component]}"
+    old, new = before.get("uses", {}), after.get("uses", {})
+    for component in old:
+        if component in new and old[component] != new[component]:
+            yield f"{name}: {component} used {old[component]}, uses {new[component]} now"

@@ -231,7 +231,7 @@ def prepare_process(files: Iterable[str]) -> None:
     """Make a worker process ready to unpickle components: torchvision's shim, and the ``--plugin`` files."""
     from antmmf import torchvision_shim
 
-    torchvision_shim.apply()
+    torchvision_shim.apply_when_needed()
     for path in files:
         load_file(Path(path))
 

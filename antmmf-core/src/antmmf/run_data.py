@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -13,21 +13,30 @@ from antmmf.data.index import Index, open_index
 from antmmf.data.loader import Loader
 from antmmf.data.media import SampleReader
 from antmmf.data.quarantine import Quarantine
+from antmmf.data.reader_process import protected
+from antmmf.data.sources import Sources
+from antmmf.device import num_cores
 from antmmf.distributed.world import World
 from antmmf.errors import ConfigError, Problem
-from antmmf.plan import RunPlan
+from antmmf.plan import SPLITS, DataPlan, RunPlan
 from antmmf.registry import prepare_process
 from antmmf.run_folder import source_hash
 from antmmf.task import Task
 
+_MOST_WORKERS = 16
 
-def open_indexes(plan: RunPlan) -> tuple[dict[str, Index], dict[str, list[tuple[str, ...]]]]:
-    """The index of each split that the run reads; data sets that split by themselves also give their table."""
+
+def splits_of(plan: RunPlan) -> list[str]:
+    """The splits that the run reads."""
     is_training = "train" in plan.config.training_parameters.run_type.split("+")
-    wanted = ["train", "val", "test"] if is_training else ["val", "test"]
+    return [split for split in (SPLITS if is_training else SPLITS[1:]) if split in plan.datasets]
+
+
+def open_indexes(plan: DataPlan, splits: Iterable[str]) -> tuple[dict[str, Index], dict[str, list[tuple[str, ...]]]]:
+    """The index of each of ``splits``; data sets that split by themselves also give their table."""
     indexes: dict[str, Index] = {}
     tables: dict[str, list[tuple[str, ...]]] = {}
-    for split in (split for split in wanted if split in plan.datasets):
+    for split in splits:
         dataset_plan = plan.datasets[split]
         dataset = dataset_plan.build()
         component = dataset_plan.component
@@ -59,10 +68,33 @@ def training_texts(plan: RunPlan, indexes: Mapping[str, Index]) -> Callable[[], 
 
 
 def open_quarantine(plan: RunPlan, folder: Path, world: World) -> Quarantine:
-    """The bad samples of this process, in a file of its own."""
+    """The bad samples of the run; each process writes a file of its own."""
     inputs = plan.config.input_attributes
-    path = folder / f"quarantine.rank{world.rank}.jsonl"
-    return Quarantine(path, policy=inputs.on_bad_sample, max_bad_rate=inputs.max_bad_rate)
+    return Quarantine(folder, rank=world.rank, policy=inputs.on_bad_sample, max_bad_rate=inputs.max_bad_rate)
+
+
+def open_sources(plan: DataPlan, *, train: bool) -> Sources:
+    """What finds media, and fetches remote ones: whole shards, unless training jumps from one to another."""
+    inputs = plan.config.input_attributes
+    whole = not train or inputs.shuffle == "blocks"
+    return Sources(cache_folder() / "remote", max_gb=inputs.remote_cache_gb, whole=whole)
+
+
+def sample_reader(plan: DataPlan, split: str, index: Index, *, train: bool) -> SampleReader:
+    """What reads the samples of a split, as in training or as in evaluation."""
+    transform = plan.inputs.get("train_transform" if train else "eval_transform")
+    reader, timeout = plan.inputs["reader"], plan.config.input_attributes.read_timeout
+    return SampleReader(
+        index,
+        dataset=plan.datasets[split].build(),
+        reader=protected(reader.build(), timeout=timeout, setup=_worker_setup(plan)),
+        reader_name=reader.full_name,
+        sampler=plan.inputs["sampler"].build(),
+        transform=transform.build() if transform else None,
+        seed=plan.config.training_parameters.seed,
+        train=train,
+        sources=open_sources(plan, train=train),
+    )
 
 
 def build_loader(
@@ -71,19 +103,8 @@ def build_loader(
     """The loader of one split, for this process of ``world``."""
     train = plan.config.training_parameters
     is_train = split == "train"
-    transform = plan.inputs.get("train_transform" if is_train else "eval_transform")
-    reader = SampleReader(
-        index,
-        dataset=plan.datasets[split].build(),
-        reader=plan.inputs["reader"].build(),
-        reader_name=plan.inputs["reader"].full_name,
-        sampler=plan.inputs["sampler"].build(),
-        transform=transform.build() if transform else None,
-        seed=train.seed,
-        train=is_train,
-    )
     return Loader(
-        reader,
+        sample_reader(plan, split, index, train=is_train),
         task.collator(is_train),
         batch_size=train.batch_size if is_train else train.test_batch_size or train.batch_size,
         train=is_train,
@@ -92,11 +113,26 @@ def build_loader(
         micro_batches=_micro_batches(plan, world) if is_train else 1,
         rank=world.rank,
         num_ranks=world.size,
-        num_workers=train.num_workers,
+        num_workers=num_workers(plan, device, world),
         device=device,
         multiprocessing_context=train.worker_start_method,
-        worker_setup=functools.partial(prepare_process, [str(module.__file__) for module in plan.registry.files]),
+        shuffle=plan.config.input_attributes.shuffle,
+        prefetch=open_sources(plan, train=True).prefetch if is_train else None,
+        worker_setup=_worker_setup(plan),
     )
+
+
+def num_workers(plan: RunPlan, device: torch.device, world: World) -> int:
+    """Loader processes of each process; ``auto``: one for each core that it has beside its own, where an accelerator
+    computes, and none where the steps themselves need the cores."""
+    wanted = plan.config.training_parameters.num_workers
+    if wanted != "auto":
+        return wanted
+    return 0 if device.type == "cpu" else min(_MOST_WORKERS, max(1, num_cores() // world.num_local - 1))
+
+
+def _worker_setup(plan: DataPlan) -> Callable[[], None]:
+    return functools.partial(prepare_process, [str(module.__file__) for module in plan.registry.files])
 
 
 def _micro_batches(plan: RunPlan, world: World) -> int:

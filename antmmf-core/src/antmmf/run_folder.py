@@ -120,6 +120,9 @@ def plugin_lock(plan: RunPlan) -> dict[str, Any]:
             {"version": component.version, "source": source_hash(component), "components": {}},
         )
         entry["components"][f"{component.kind}/{component.name}"] = component.value
+        probe = getattr(component.load(), "probe", None) if component.kind == "readers" else None
+        if probe is not None:
+            entry.setdefault("uses", {})[f"{component.kind}/{component.name}"] = probe()
     for module in plan.registry.files:  # also those that only have hooks
         lock.setdefault(
             Path(str(module.__file__)).stem, {"version": "file", "source": _source_hash(module), "components": {}}

@@ -8,11 +8,10 @@ models call them. Where the builds match, nothing is changed.
 
 from __future__ import annotations
 
+import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
-
-import torch
 
 _SCHEMAS = {
     "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -26,6 +25,8 @@ def apply() -> bool:
 
     Call it before the first import of torchvision. Calling it again changes nothing.
     """
+    import torch
+
     if _defined(_MARK):
         return True
     if _defined("nms") or not _is_installed() or _loads():
@@ -33,6 +34,21 @@ def apply() -> bool:
     for name, schema in {**_SCHEMAS, _MARK: "() -> ()"}.items():
         torch.library.define(f"torchvision::{name}", schema)
     return True
+
+
+def apply_when_needed() -> None:
+    """Apply it once somebody looks for torchvision, in a process that may do without it and without torch."""
+    if "torchvision" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder:
+    """Finds nothing, but hears what is looked for."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            apply()
 
 
 def describe() -> str:
@@ -47,6 +63,8 @@ def describe() -> str:
 
 
 def _defined(name: str) -> bool:
+    import torch
+
     return hasattr(torch.ops.torchvision, name)
 
 
@@ -56,6 +74,8 @@ def _is_installed() -> bool:
 
 def _loads() -> bool:
     """Load the compiled operators as torchvision would; False when they are absent or do not fit."""
+    import torch
+
     spec = find_spec("torchvision")
     folders = (spec.submodule_search_locations or ()) if spec else ()
     for library in (Path(folder) / f"_C{suffix}" for folder in folders for suffix in EXTENSION_SUFFIXES):

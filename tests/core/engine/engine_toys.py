@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from antmmf.batch import Batch
-from antmmf.contracts import Clip, Figure, Metric, Record, Sample, Term
+from antmmf.contracts import Clip, Figure, Metric, Record, Sample, Source, Term
 from antmmf.data.index import open_index
 from antmmf.data.keyed import hashed
 from antmmf.data.loader import Loader
@@ -46,17 +46,19 @@ class ToyDataset:
 class ToyReader:
     """Ten frames of 4 x 4 at 10 per second, noise that depends on the file's name."""
 
-    def read(self, source: Path, pick: Callable[[np.ndarray], np.ndarray]) -> Clip:
-        if "bad" in source.name:
-            raise DataError(f"{source}: no video stream")
-        noise = np.random.Generator(np.random.Philox(hashed(source.name))).integers(0, 256, (10, 4, 4, 3), np.uint8)
+    def read(self, source: Source, pick: Callable[[np.ndarray], np.ndarray]) -> Clip:
+        if "bad" in str(source):
+            raise DataError(f"{source}: no video stream", reason="no_video")
+        noise = np.random.Generator(np.random.Philox(hashed(source.path.name))).integers(
+            0, 256, (10, 4, 4, 3), np.uint8
+        )
         return Clip(frames=noise[pick(np.arange(10) / 10)], num_total=10)
 
 
 class DeadlyReader(ToyReader):
     """Kills its process, as the system does when memory runs out."""
 
-    def read(self, source: Path, pick: Callable[[np.ndarray], np.ndarray]) -> Clip:  # noqa: ARG002
+    def read(self, source: Source, pick: Callable[[np.ndarray], np.ndarray]) -> Clip:  # noqa: ARG002
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("killed")
 

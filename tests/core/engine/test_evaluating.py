@@ -56,7 +56,7 @@ def test_bad_samples_are_left_out_of_the_count(tmp_path: Path) -> None:
 
 def test_a_split_of_which_nothing_can_be_read_is_an_error(tmp_path: Path) -> None:
     loader = toy_loader(tmp_path, keys=["bad"], train=False, quarantine=Quarantine(policy="skip"))
-    with pytest.raises(DataError, match="nothing to evaluate: 1 bad sample,"):
+    with pytest.raises(DataError, match=r"nothing to evaluate: 1 bad sample \(1 no_video\),"):
         evaluate(ToyTask(), loader, [])
 
 

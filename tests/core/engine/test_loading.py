@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ import torch
 from antmmf.data.index import Index
 from antmmf.data.keyed import sample_id
 from antmmf.data.loader import LoadedStep, Loader
-from antmmf.data.quarantine import Quarantine
+from antmmf.data.quarantine import Quarantine, read_quarantine
+from antmmf.data.reader_process import ReaderProcess
 from antmmf.errors import DataError
 from engine_toys import DeadlyReader, ToyCollator, ToyReader, load_file, toy_loader, toy_reader
+from hostile_readers import HostileReader
 
 
 def ids(steps: Iterator[LoadedStep]) -> list[list[int]]:
@@ -143,7 +146,7 @@ def test_skip_leaves_a_hole_and_changes_no_order(tmp_path: Path) -> None:
 def test_a_substitute_is_the_same_in_a_restarted_run(tmp_path: Path) -> None:
     runs = []
     for _ in range(2):
-        quarantine = Quarantine(tmp_path / "quarantine.jsonl", policy="substitute")
+        quarantine = Quarantine(tmp_path, policy="substitute")
         runs.append(ids(toy_loader(tmp_path, keys=MIXED, quarantine=quarantine).epoch(1)))
     assert runs[0] == runs[1]
     assert [len(step) for step in runs[0]] == [4] * 5
@@ -156,22 +159,36 @@ def test_evaluation_never_puts_another_sample_in_the_place_of_a_bad_one(tmp_path
 
 
 def test_a_bad_sample_is_written_down_once(tmp_path: Path) -> None:
-    path = tmp_path / "quarantine.rank0.jsonl"
-    for _ in range(2):  # the second run continues the first one's file
-        loader = toy_loader(tmp_path, keys=MIXED, quarantine=Quarantine(path, policy="skip"))
+    for rank in (1, 0):  # the second run continues what the first one began
+        loader = toy_loader(tmp_path, keys=MIXED, quarantine=Quarantine(tmp_path, rank=rank, policy="skip"))
         for epoch in range(3):
             list(loader.epoch(epoch))
         assert loader.quarantine.count == 1
-        assert loader.quarantine.summary() == f"1 bad sample, left out: bad (no video stream); listed in {path}"
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [
+        how = f"antmmf data quarantine list {tmp_path}"
+        said = f"1 bad sample (1 no_video), left out: bad (no video stream); listed by: {how}"
+        assert loader.quarantine.summary() == said
+    assert not (tmp_path / "quarantine.rank0.jsonl").exists()
+    assert [json.loads(line) for line in (tmp_path / "quarantine.rank1.jsonl").read_text().splitlines()] == [
         {
             "id": sample_id("toys:toy", "bad"),
             "key": "bad",
             "media": "bad",
             "reader": "toy",
-            "reason": "no video stream",
+            "reason": "no_video",
+            "message": "no video stream",
+            "facts": {"unreadable": "[Errno 2] No such file or directory: 'bad'"},
         }
     ]
+
+
+def test_the_end_of_a_run_tells_of_the_bad_samples_of_all_processes(tmp_path: Path) -> None:
+    shares = [Quarantine(tmp_path, rank=rank, policy="skip", max_bad_rate=1) for rank in (0, 1)]
+    keys = [f"bad{i}" for i in range(4)] + ["a", "b", "c", "d"]
+    for rank, quarantine in enumerate(shares):
+        loader = toy_loader(tmp_path, keys=keys, batch_size=8, quarantine=quarantine, rank=rank, num_ranks=2)
+        list(loader.epoch(1))
+    assert sum(quarantine.count for quarantine in shares) == 4
+    assert (shares[0].summary() or "").startswith("4 bad samples (4 no_video)")
 
 
 def test_too_many_bad_samples_end_the_run(tmp_path: Path) -> None:
@@ -207,6 +224,43 @@ def test_a_time_out_is_tried_again_and_never_quarantined(tmp_path: Path, monkeyp
     loader = Loader(reader, ToyCollator(), batch_size=1, train=True, seed=7)
     assert len(flat(loader.epoch(1))) == 1
     assert loader.quarantine.count == 0
+
+
+def test_what_does_not_pass_ends_the_run_and_is_not_quarantined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+
+    class Unplugged(ToyReader):
+        def read(self, source, pick):  # type: ignore[no-untyped-def]  # noqa: ARG002
+            raise OSError(errno.EIO, "Input/output error")
+
+    reader = toy_reader(tmp_path, keys=["a"], train=True)
+    reader.reader = Unplugged()
+    loader = Loader(reader, ToyCollator(), batch_size=1, train=True, seed=7, quarantine=Quarantine(policy="skip"))
+    with pytest.raises(DataError, match=r"a: OSError: .*error, 5 times in 17 s: .* not quarantined; .*resume auto"):
+        list(loader.epoch(1))
+    assert loader.quarantine.count == 0
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_files_that_hang_or_kill_their_decoder_are_bad_samples_and_the_epoch_goes_on(
+    tmp_path: Path, num_workers: int
+) -> None:
+    keys = ["a", "hang", "b", "segfault", "c", "spin"]
+    reader = toy_reader(tmp_path, keys=keys, train=True)
+    reader.reader = ReaderProcess(HostileReader(), timeout=0.5)
+    quarantine = Quarantine(tmp_path, policy="skip", max_bad_rate=1)
+    loader = Loader(
+        reader, ToyCollator(), batch_size=2, train=True, seed=7, quarantine=quarantine, num_workers=num_workers
+    )
+    assert len(flat(loader.epoch(1))) == 3
+    loader.close()
+    assert {sample.key: sample.reason for sample in read_quarantine(tmp_path).values()} == {
+        "hang": "hung",
+        "segfault": "crashed",
+        "spin": "hung",
+    }
 
 
 def test_an_error_of_the_collator_reaches_the_user_as_one_line(tmp_path: Path) -> None:

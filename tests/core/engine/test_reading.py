@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from antmmf.contracts import Clip, Record, Segment
+from antmmf.contracts import Clip, Record, Segment, Source
 from antmmf.data.media import SampleReader
 from antmmf.errors import DataError
 from engine_toys import ToyReader, toy_reader
@@ -22,7 +22,7 @@ def reader_of(folder: Path, record: Record, *, train: bool) -> SampleReader:
 
 def test_frames_are_clips_of_channels_first(tmp_path: Path) -> None:
     sample = toy_reader(tmp_path, keys=["k"], train=False).read(0, epoch=1)
-    expected = ToyReader().read(Path("k"), lambda _: np.array([0, 9])).frames.transpose(0, 3, 1, 2)
+    expected = ToyReader().read(Source(Path("k")), lambda _: np.array([0, 9])).frames.transpose(0, 3, 1, 2)
     assert sample.frames.shape == (1, 2, 3, 4, 4)
     assert np.array_equal(sample.frames[0].numpy(), expected)
 
@@ -57,7 +57,7 @@ def test_a_sample_does_not_depend_on_the_others_in_its_data_set(tmp_path: Path) 
 def test_start_and_end_cut_what_the_sampler_sees(tmp_path: Path) -> None:
     record = Record(key="k", media="k", start=0.3, end=0.6)  # frames 3, 4, 5 of 10 per second
     sample = reader_of(tmp_path, record, train=False).read(0, epoch=1)
-    expected = ToyReader().read(Path("k"), lambda _: np.array([3, 5])).frames.transpose(0, 3, 1, 2)
+    expected = ToyReader().read(Source(Path("k")), lambda _: np.array([3, 5])).frames.transpose(0, 3, 1, 2)
     assert np.array_equal(sample.frames[0].numpy(), expected)
 
 

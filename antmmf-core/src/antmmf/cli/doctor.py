@@ -32,6 +32,7 @@ def examine(registry: Registry) -> dict[str, Any]:
     environment = _environment()  # imports torch first, so that its time is not charged to a plugin
     packages: dict[str, dict[str, Any]] = {}
     broken: list[dict[str, str]] = []
+    probed: dict[str, str] = {}
     if "broken" in environment:
         broken.append({"distribution": "torch", "kind": "", "name": "", "reason": environment["broken"]})
     for component in (component for kind in KINDS for component in registry.components(kind)):
@@ -41,6 +42,8 @@ def examine(registry: Registry) -> dict[str, Any]:
         package["components"] += 1
         started = time.monotonic()
         reason = None if "broken" in environment else _try(component)
+        if reason is None and component.kind == "readers" and "broken" not in environment:
+            probed |= _probed(component)
         package["seconds"] = round(package["seconds"] + time.monotonic() - started, 3)
         if reason:
             broken.append(
@@ -59,7 +62,18 @@ def examine(registry: Registry) -> dict[str, Any]:
         {"kind": offers[0].kind, "name": offers[0].name, "offers": [component.full_name for component in offers]}
         for offers in registry.clashes()
     ]
-    return {"environment": environment, "packages": packages, "clashes": clashes, "broken": broken}
+    return {"environment": environment, "packages": packages, "probed": probed, "clashes": clashes, "broken": broken}
+
+
+def _probed(component: Component) -> dict[str, str]:
+    """What a reader decodes with, or why it cannot be used: it is optional, so that this is no fault."""
+    probe = getattr(component.load(), "probe", None)
+    if probe is None:
+        return {}
+    try:
+        return {component.name: str(probe())}
+    except PluginError as error:
+        return {component.name: f"not usable: {error}"}
 
 
 def _try(component: Component) -> str | None:
@@ -113,6 +127,8 @@ def _text(report: dict[str, Any]) -> str:
             ]
         )
     )
+    if report["probed"]:
+        lines += [bold("readers and what they decode with"), table(list(report["probed"].items()))]
     if report["clashes"]:
         lines.append(bold("names offered twice"))
         for clash in report["clashes"]:

@@ -10,12 +10,15 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from antmmf.distributed.environment import ranks
 from antmmf.errors import AntmmfError, ConfigError
+
+if TYPE_CHECKING:
+    from antmmf.registry import Component
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module, one line for --help, which is shown without importing the module)
@@ -30,28 +33,34 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class Commands(click.Group):
-    """Our commands and those that other packages offer in the group ``antmmf.commands``."""
+    """Our commands and those that packages offer in ``antmmf.commands``; ``data.check`` is ``data check``."""
+
+    prefix = ""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*COMMANDS, *sorted(_plugin_commands())]
+        return [*self._own(), *sorted(self._offered())]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in COMMANDS:
+        if cmd_name in self._own():
             command: click.Command = import_module(COMMANDS[cmd_name][0]).command
             return command
-        offered = _plugin_commands().get(cmd_name)
-        if offered is None:
-            return None
         from antmmf.registry import Registry
 
-        component = Registry().find("commands", cmd_name)
-        loaded: click.Command | None = component.load() if component else None
-        return loaded
+        names = {component.name for component in self._offered().get(cmd_name, [])}
+        if not names:
+            return None
+        if names == {self.prefix + cmd_name}:
+            found = Registry().find("commands", self.prefix + cmd_name)  # raises where two packages offer it
+            loaded: click.Command | None = found.load() if found else None
+            return loaded
+        group = Commands(cmd_name, help="Commands of installed packages.", no_args_is_help=False)
+        group.prefix = f"{self.prefix}{cmd_name}."
+        return group
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS and args[0] not in _plugin_commands():
+        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             from antmmf.errors import did_you_mean
 
             hint = did_you_mean(args[0], self.list_commands(ctx))
@@ -59,17 +68,30 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, line) for name, (_, line) in COMMANDS.items()]
-        rows += [(name, f"from {distribution}") for name, distribution in sorted(_plugin_commands().items())]
+        rows = [(name, COMMANDS[name][1]) for name in self._own()]
+        for name, components in sorted(self._offered().items()):
+            parts = sorted(component.name.removeprefix(f"{self.prefix}{name}.") for component in components)
+            inside = f": {', '.join(parts)}" if parts != [self.prefix + name] else ""
+            if self.prefix and not inside:  # few, and asked for: they may be imported
+                rows.append((name, components[0].load().get_short_help_str(limit=100)))
+            else:
+                rows.append((name, f"from {', '.join(sorted({one.distribution for one in components}))}{inside}"))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    def _own(self) -> list[str]:
+        return [] if self.prefix else list(COMMANDS)
 
-def _plugin_commands() -> dict[str, str]:
-    """Name -> distribution of the commands that other packages offer."""
-    from antmmf.registry import Registry
+    def _offered(self) -> dict[str, list[Component]]:
+        """What other packages offer, by the next word that a user has to type."""
+        from antmmf.registry import Registry
 
-    return {component.name: component.distribution for component in Registry().components("commands")}
+        found: dict[str, list[Component]] = {}
+        for component in Registry().components("commands"):
+            if component.name.startswith(self.prefix):
+                word = component.name.removeprefix(self.prefix).partition(".")[0]
+                found.setdefault(word, []).append(component)
+        return found
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

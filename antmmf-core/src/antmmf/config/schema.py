@@ -59,6 +59,15 @@ class InputAttributes(Section):
     sampler: Block = Field(default=Block(type="antmmf-vision:segments"), description="picks the frames")
     train_transform: Block | None = Field(default=None, description="augments training clips")
     eval_transform: Block | None = Field(default=None, description="fits evaluation clips to the model")
+    read_timeout: Annotated[float, Field(gt=0)] | None = Field(
+        default=60.0, description="seconds a file may take in the reader's own process; none: no process of its own"
+    )
+    shuffle: Literal["full", "blocks"] = Field(
+        default="full", description="order of training; blocks: a few shards at a time, which are fetched beforehand"
+    )
+    remote_cache_gb: Annotated[float, Field(gt=0)] = Field(
+        default=50.0, description="disk for copies of remote files, on each machine"
+    )
     on_bad_sample: Literal["fail", "skip", "substitute"] = Field(
         default="skip", description="what a clip that does not decode does"
     )
@@ -95,7 +104,8 @@ class TrainingParameters(Section):
     )
     batch_size: Positive = Field(default=32, description="samples of one optimizer step, over all accumulation steps")
     test_batch_size: Positive | None = Field(
-        default=None, description="samples of an evaluation batch; none: batch_size"
+        default=None,
+        description="samples of an evaluation batch; none: those of a training micro-batch, else batch_size",
     )
     gradient_accumulation_steps: Positive = Field(default=1, description="micro-batches of one optimizer step")
     micro_batch_size: Positive | Literal["auto"] | None = Field(
@@ -127,7 +137,9 @@ class TrainingParameters(Section):
         default=None, description="evaluate and keep an exponential moving average of the weights too"
     )
     seed: NotNegative = Field(default=0, description="every random draw is a function of it")
-    num_workers: NotNegative = Field(default=0, description="loader processes; the result does not depend on it")
+    num_workers: NotNegative | Literal["auto"] = Field(
+        default="auto", description="loader processes; auto: the cores beside an accelerator, none on a CPU"
+    )
     num_threads: NotNegative = Field(default=0, description="threads of torch on the CPU; 0: torch decides")
     worker_start_method: Literal["forkserver", "spawn"] = Field(
         default="forkserver", description="how loader processes start"
@@ -137,7 +149,7 @@ class TrainingParameters(Section):
         default=None, description="steps between two evaluations of val; none: at the end"
     )
     snapshot_interval: Positive | None = Field(
-        default=None, description="steps between two checkpoints; none: at the end"
+        default=None, description="steps between two checkpoints; none: before evaluations and at the end"
     )
     max_ckpt_num: Positive | None = Field(default=3, description="newest checkpoints kept beside the best; none: all")
     monitored_metric: str | None = Field(

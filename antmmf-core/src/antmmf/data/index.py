@@ -23,6 +23,8 @@ from antmmf.errors import DataError
 
 _SCHEMA_VERSION = 1
 _ROWS_A_CHUNK = 4096
+_ROWS_A_BLOCK = 1000
+_KEPT_CHUNKS = 256
 _SEGMENT = pa.struct([("start", pa.float64()), ("end", pa.float64()), ("text", pa.string())])
 _SCHEMA = pa.schema(
     [
@@ -45,12 +47,16 @@ _SCHEMA = pa.schema(
 class Index:
     """The records of one data set in random access; pickled by its path.
 
-    ``ids`` (len,) int64 are the sample ids, mapped from disk.
+    ``ids`` (len,) int64 are the sample ids, mapped from disk. ``blocks`` are numbers of consecutive records that lie
+    together: those of each shard, else a thousand.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ids: npt.NDArray[np.int64] = np.load(path / "ids.npy", mmap_mode="r")
+        blocks = path / "blocks.npy"
+        self.blocks: npt.NDArray[np.int64] = np.load(blocks) if blocks.exists() else _even_blocks(len(self.ids))
+        self._chunks: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}  # used last comes last
         self._file = pa.ipc.open_file(pa.memory_map(str(path / "records.arrow")))
 
     def __len__(self) -> int:
@@ -62,11 +68,26 @@ class Index:
     def record(self, row: int) -> Record:
         """The record at ``row`` (0-based)."""
         chunk, offset = divmod(row, _ROWS_A_CHUNK)
-        return _record(self._file.get_batch(chunk).slice(offset, 1).to_pylist()[0])
+        empty, columns = self._chunk(chunk)
+        return _record({**empty, **{name: column[offset].as_py() for name, column in columns.items()}})
+
+    def _chunk(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The columns of a chunk: of those where no record has anything, the value, and the others. The last few that
+        were asked for are kept."""
+        found = self._chunks.pop(number, None)
+        if found is None:
+            batch = self._file.get_batch(number)
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            empty = {name: column[0].as_py() for name, column in columns.items() if _is_empty(column)}
+            found = empty, {name: column for name, column in columns.items() if name not in empty}
+            if len(self._chunks) >= _KEPT_CHUNKS:
+                del self._chunks[next(iter(self._chunks))]
+        self._chunks[number] = found
+        return found
 
     def texts(self) -> Iterator[str]:
         """Every text: captions, lines of transcripts, questions and options, in the order of the records."""
-        for row in self._columns("texts", "transcript", "question", "options"):
+        for row in self.columns("texts", "transcript", "question", "options"):
             yield from row["texts"]
             yield from (line["text"] for line in row["transcript"])
             if row["question"] is not None:
@@ -75,11 +96,22 @@ class Index:
 
     def answers(self) -> Iterator[str]:
         """The answer of every record that has one."""
-        return (row["answer"] for row in self._columns("answer") if row["answer"] is not None)
+        return (row["answer"] for row in self.columns("answer") if row["answer"] is not None)
 
-    def _columns(self, *names: str) -> Iterator[dict[str, Any]]:
+    def columns(self, *names: str) -> Iterator[dict[str, Any]]:
+        """The named fields of every record, in their order; others are not read."""
         for chunk in range(self._file.num_record_batches):
             yield from self._file.get_batch(chunk).select(list(names)).to_pylist()
+
+
+def _is_empty(column: Any) -> bool:
+    """Whether every value is null, or every list has nothing in it."""
+    return column.null_count == len(column) or (pa.types.is_list(column.type) and len(column.flatten()) == 0)
+
+
+def _even_blocks(num: int) -> npt.NDArray[np.int64]:
+    full, rest = divmod(num, _ROWS_A_BLOCK)
+    return np.array([_ROWS_A_BLOCK] * full + [rest] * (rest > 0), dtype=np.int64)
 
 
 def open_index(dataset: Dataset, *, name: str, version: str, parameters: Mapping[str, Json], folder: Path) -> Index:
@@ -123,6 +155,11 @@ def _build(dataset: Dataset, *, name: str, path: Path) -> None:
             files = ", ".join(str(source) for source in dataset.sources()) or "no files"
             raise DataError(f"{name}: no records in {files}; check the split and the data set's paths")
         np.save(beside / "ids.npy", np.frombuffer(ids, dtype=np.int64))
+        blocks = getattr(dataset, "blocks", None)
+        if blocks is not None:
+            sizes = np.asarray(list(blocks()), dtype=np.int64)
+            assert sizes.sum() == len(ids), f"{name}: blocks() has {sizes.sum()} records, records() {len(ids)}"
+            np.save(beside / "blocks.npy", sizes[sizes > 0])
         _refuse_duplicates(Index(beside), name=name)
         os.chmod(beside, 0o755)  # mkdtemp makes it private, but an index may be shared
         os.rename(beside, path)
@@ -165,6 +202,6 @@ def _row(record: Record) -> dict[str, Any]:
 def _record(row: dict[str, Any]) -> Record:
     for field in ("texts", "negatives", "options"):
         row[field] = tuple(row[field])
-    row["transcript"] = tuple(Segment(**segment) for segment in row["transcript"])
+    row["transcript"] = tuple([Segment(**segment) for segment in row["transcript"]])
     row["extras"] = json.loads(row["extras"]) if row["extras"] else {}
     return Record(**row)

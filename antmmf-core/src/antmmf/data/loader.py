@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import pickle
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, count
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from antmmf.batch import Batch
-from antmmf.contracts import Collator, Sample
-from antmmf.data.keyed import hashed
+from antmmf.contracts import Collator
+from antmmf.data.fetch import Fetch, Fetched, Request, Shipped
 from antmmf.data.media import SampleReader
-from antmmf.data.order import Permutation, Rows
-from antmmf.data.quarantine import BadSample, Policy, Quarantine
+from antmmf.data.order import BlockPermutation, Permutation, Rows
+from antmmf.data.quarantine import Quarantine
+from antmmf.data.sources import file_of
 from antmmf.errors import AntmmfError, DataError
 from antmmf.stopping import helpers_deaf
-
-_TRANSIENT = (TimeoutError, ConnectionError)  # the network's fault, not the sample's: tried again, never quarantined
-_TRIES = 3
-_SUBSTITUTE_TRIES = 8
-
-Request: TypeAlias = tuple[int, Rows]  # epoch and rows of one micro-batch
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,8 @@ class Loader:
     Training: a permutation of its own for each epoch and only full steps; the rest of an epoch is left out (others in
     every epoch), and a data set smaller than ``batch_size`` gives one short step. Evaluation: every sample once, in
     the order of the index. ``on_bad_sample: substitute`` replaces in training only; evaluation leaves out.
-    ``worker_setup`` runs in every worker before anything else is unpickled there.
+    ``shuffle: blocks`` keeps to a few blocks of the index at a time, whose files, and those of the next few,
+    ``prefetch`` is told. ``worker_setup`` runs in every worker before anything else is unpickled there.
     """
 
     def __init__(
@@ -69,6 +63,8 @@ class Loader:
         device: torch.device | str = "cpu",
         multiprocessing_context: Literal["forkserver", "spawn"] = "forkserver",
         prefetch_factor: int = 2,
+        shuffle: Literal["full", "blocks"] = "full",
+        prefetch: Callable[[list[str]], None] | None = None,
         worker_setup: Callable[[], None] | None = None,
     ) -> None:
         self._index = reader.index
@@ -79,9 +75,11 @@ class Loader:
         self.num_ranks = num_ranks
         self.train = train
         self.seed = seed
+        self.shuffle, self._prefetch = shuffle, prefetch
+        self._window: tuple[int, int] | None = None  # epoch and window of blocks that were asked for last
         self.quarantine = quarantine if quarantine is not None else Quarantine()
         policy = self.quarantine.policy if train else "skip"
-        self._fetch = _Fetch(reader, collate, policy=policy, seed=seed)
+        self._fetch = Fetch(reader, collate, policy=policy, seed=seed)
         self._requests = _Requests()
         workers: dict[str, Any] = {}
         if num_workers > 0:
@@ -96,13 +94,18 @@ class Loader:
                 "worker_init_fn": _start_worker,
             }
         self._loader = DataLoader(
-            _Shipped(self._fetch, worker_setup),
+            Shipped(self._fetch, worker_setup),
             batch_size=None,  # a request is a whole micro-batch
             sampler=self._requests,
             pin_memory=torch.device(device).type not in ("cpu", "mps"),
             generator=torch.Generator(),  # its own, so that starting a loader draws nothing from the default one
             **workers,
         )
+
+    @property
+    def micro_batch_size(self) -> int:
+        """Samples of the largest micro-batch of any process."""
+        return -(-self.batch_size // (self.num_ranks * self.micro_batches)) if self.train else self.batch_size
 
     @property
     def steps_per_epoch(self) -> int:
@@ -162,7 +165,7 @@ class Loader:
                 if worker.is_alive():  # it hangs in a file and hears no signal
                     worker.kill()
 
-    def _take(self, part: _Fetched | AntmmfError) -> _Fetched:
+    def _take(self, part: Fetched | AntmmfError) -> Fetched:
         if isinstance(part, AntmmfError):
             raise part
         self.quarantine.take(part.bad, num_seen=part.num_read)
@@ -188,11 +191,31 @@ class Loader:
             for first in range(0, len(own), size):
                 yield own[first : first + size], len(own[first : first + size])
             return
-        order = Permutation(n, seed=self.seed, epoch=epoch)
+        order = self._order(epoch)
         for first in range(start, n, size):
             if first > 0 and first + size > n:
                 return
-            yield order(self._own(first, min(first + size, n))), min(size, n - first)
+            positions = self._own(first, min(first + size, n))
+            if self._prefetch is not None and isinstance(order, BlockPermutation) and len(positions) > 0:
+                self._look_ahead(epoch, order, int(order.window_of(positions[-1:])[0]))
+            yield order(positions), min(size, n - first)
+
+    def _order(self, epoch: int) -> Permutation | BlockPermutation:
+        if self.shuffle == "full":
+            return Permutation(self.num_samples, seed=self.seed, epoch=epoch)
+        return BlockPermutation(self._index.blocks, seed=self.seed, epoch=epoch)
+
+    def _look_ahead(self, epoch: int, order: BlockPermutation, window: int) -> None:
+        """Have the files of this window of blocks, and of the one after it, fetched."""
+        if self._prefetch is None or self._window == (epoch, window):
+            return
+        self._window = (epoch, window)
+        following = order.blocks_of(window + 1)
+        if len(following) == 0:
+            following = BlockPermutation(self._index.blocks, seed=self.seed, epoch=epoch + 1).blocks_of(0)
+        starts = np.concatenate([[0], np.cumsum(self._index.blocks)])
+        rows = starts[np.concatenate([order.blocks_of(window), following])]
+        self._prefetch([file_of(self._index.record(int(row)).media) for row in rows])
 
     def _own(self, first: int, last: int) -> Rows:
         """This process's share of the positions from ``first`` to ``last``; the first processes may get one more."""
@@ -201,7 +224,7 @@ class Loader:
         return np.arange(begin, begin + each + (self.rank < more))
 
 
-def _next(fetched: Iterator[_Fetched | AntmmfError]) -> _Fetched | AntmmfError:
+def _next(fetched: Iterator[Fetched | AntmmfError]) -> Fetched | AntmmfError:
     try:
         return next(fetched)
     except RuntimeError as error:
@@ -214,17 +237,6 @@ def _next(fetched: Iterator[_Fetched | AntmmfError]) -> _Fetched | AntmmfError:
         ) from error
 
 
-@dataclass(frozen=True)
-class _Fetched:
-    batch: Batch | None
-    bad: tuple[BadSample, ...]
-    num_read: int
-    seconds: float
-
-    def pin_memory(self) -> _Fetched:
-        return replace(self, batch=None if self.batch is None else self.batch.pin_memory())
-
-
 class _Requests(Sampler[Request]):
     """Hands the loader the requests of the epoch that was asked for last."""
 
@@ -233,86 +245,6 @@ class _Requests(Sampler[Request]):
 
     def __iter__(self) -> Iterator[Request]:
         return self.given
-
-
-class _Fetch(Dataset[Any]):
-    """Reads and collates one micro-batch; errors for the user are returned: raising in a worker mangles them."""
-
-    def __init__(self, reader: SampleReader, collate: Collator, *, policy: Policy, seed: int) -> None:
-        self.reader = reader
-        self.collate = collate
-        self.policy = policy
-        self.seed = seed
-
-    def __getitem__(self, request: Request) -> _Fetched | AntmmfError:
-        epoch, rows = request
-        started = time.perf_counter()
-        samples: list[Sample] = []
-        bad: list[BadSample] = []
-        num_read = 0
-        for row in rows.tolist():
-            for candidate in self._candidates(row, epoch):
-                num_read += 1
-                found = self._read(candidate, epoch)
-                if isinstance(found, Sample):
-                    samples.append(found)
-                    break
-                bad.append(found)
-        try:
-            batch = self.collate(samples) if samples else None
-            return _Fetched(batch, tuple(bad), num_read, time.perf_counter() - started)
-        except AntmmfError as error:
-            return error
-
-    def _candidates(self, row: int, epoch: int) -> Iterator[int]:
-        """The row itself, then the rows that may take its place: a function of seed, epoch and id only."""
-        yield row
-        if self.policy == "substitute":
-            index = self.reader.index
-            for attempt in range(_SUBSTITUTE_TRIES):
-                yield hashed(self.seed, epoch, int(index.ids[row]), "substitute", attempt) % len(index)
-
-    def _read(self, row: int, epoch: int) -> Sample | BadSample:
-        for attempt in range(_TRIES):
-            try:
-                return self.reader.read(row, epoch=epoch)
-            except MemoryError:
-                raise
-            except _TRANSIENT as error:
-                if attempt == _TRIES - 1:
-                    raise
-                reason = error
-                time.sleep(0.2 * 4**attempt)
-            except Exception as error:
-                return self._bad(row, error)
-        raise AssertionError(reason)
-
-    def _bad(self, row: int, error: Exception) -> BadSample:
-        index, record = self.reader.index, self.reader.index.record(row)
-        reason = str(error) if isinstance(error, AntmmfError) else f"{type(error).__name__}: {error}"
-        reason = reason.removeprefix(f"{record.media}: ")
-        return BadSample(int(index.ids[row]), record.key, record.media, self.reader.reader_name, reason)
-
-
-class _Shipped(Dataset[Any]):
-    """A ``_Fetch`` that reaches a worker as bytes, so that ``setup`` can import what unpickling them needs."""
-
-    def __init__(self, fetch: _Fetch, setup: Callable[[], None] | None) -> None:
-        self._fetch = fetch
-        self._setup = setup
-
-    def __getitem__(self, request: Request) -> _Fetched | AntmmfError:
-        return self._fetch[request]
-
-    def __reduce__(self) -> tuple[Callable[..., _Fetch], tuple[Callable[[], None] | None, bytes]]:
-        return _open_shipped, (self._setup, pickle.dumps(self._fetch))
-
-
-def _open_shipped(setup: Callable[[], None] | None, fetch: bytes) -> _Fetch:
-    if setup is not None:
-        setup()
-    opened: _Fetch = pickle.loads(fetch)
-    return opened
 
 
 def _end_with_the_trainer() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from antmmf.contracts import Dataset, FrameReader, Record, Sample, Sampler, Transform
+from antmmf.contracts import Dataset, FrameReader, Json, Record, Sample, Sampler, Source, Transform
 from antmmf.data.index import Index
 from antmmf.data.keyed import generator
+from antmmf.data.sources import source_of
 from antmmf.errors import DataError
 
 
@@ -33,6 +34,7 @@ class SampleReader:
         transform: Transform | None,
         seed: int,
         train: bool,
+        sources: Callable[[str], Source] = source_of,
     ) -> None:
         self.index = index
         self.dataset = dataset
@@ -42,6 +44,7 @@ class SampleReader:
         self.transform = transform
         self.seed = seed
         self.train = train
+        self.sources = sources
 
     def __len__(self) -> int:
         return len(self.index)
@@ -82,16 +85,44 @@ class SampleReader:
             picked: np.ndarray = inside[chosen].reshape(-1)
             return picked
 
-        clip = self.reader.read(Path(record.media), pick)
+        clip = self.reader.read(self.sources(record.media), pick)
         if clip.frames.dtype != np.uint8 or clip.frames.shape[0] != shape[0] * shape[1] or clip.frames.ndim != 4:
             raise DataError(
                 f"{record.media}: the reader must return ({shape[0] * shape[1]}, H, W, 3) uint8 frames, "
                 f"got {clip.frames.shape} {clip.frames.dtype}"
             )
-        frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).permute(0, 3, 1, 2)  # (T, 3, H, W)
+        raw = torch.from_numpy(np.ascontiguousarray(clip.frames))
+        frames = raw.permute(0, 3, 1, 2)  # (T, 3, H, W)
         if self.transform is not None:
             frames = self.transform(frames, self._rng(epoch, id, "pixels"))
-        return frames.contiguous().view(*shape, *frames.shape[1:])  # (C, F, 3, h, w)
+        frames = frames.contiguous()
+        if frames.untyped_storage().data_ptr() == raw.untyped_storage().data_ptr():
+            frames = frames.clone()  # a reader's process writes the next clip there
+        return frames.view(*shape, *frames.shape[1:])  # (C, F, 3, h, w)
+
+    def look(self, record: Record) -> Mapping[str, Json]:
+        """What can be said of a record's file without decoding it: size, time of change, what its reader knows.
+
+        Raises ``DataError`` for a file that cannot be opened, and ``OSError``.
+        """
+        source = self.sources(record.media)
+        own = getattr(self.reader, "facts", None)
+        return {**_on_disk(source), **(own(source) if own is not None else {})}
+
+    def facts(self, record: Record) -> Mapping[str, Json]:
+        """The same of a bad file, as far as it can be had, with ``unreadable`` saying why not all."""
+        try:
+            return self.look(record)
+        except Exception as error:  # whatever the file does to a reader is no news
+            try:
+                return {**_on_disk(source_of(record.media)), "unreadable": str(error)}
+            except OSError:
+                return {"unreadable": str(error)}
+
+
+def _on_disk(source: Source) -> dict[str, Json]:
+    status = source.path.stat()
+    return {"bytes": source.size or status.st_size, "changed": round(status.st_mtime, 3)}
 
 
 def _inside(times: np.ndarray, record: Record) -> np.ndarray:
@@ -104,5 +135,9 @@ def _inside(times: np.ndarray, record: Record) -> np.ndarray:
     inside = np.flatnonzero(keep)
     if len(inside) > 0:
         return inside
+    if record.start is not None and len(times) and times[0] <= record.start <= times[-1]:
+        return np.searchsorted(times, [record.start], side="right") - 1  # the frame that is on the screen then
     there = f"{times[0]:.2f} to {times[-1]:.2f} s" if len(times) else "none"
-    raise DataError(f"{record.media}: must have frames from {record.start} to {record.end} s, has {there}")
+    raise DataError(
+        f"{record.media}: must have frames from {record.start} to {record.end} s, has {there}", reason="outside"
+    )

@@ -68,3 +68,54 @@ def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: npt.NDArray[np.uint64] = x ^ (x >> np.uint64(31))
     return mixed
+
+
+class BlockPermutation:
+    """The order of one epoch that keeps to a few blocks of the index at a time: the shards that must be at hand.
+
+    The blocks are permuted and taken ``window`` at a time; the rows of a window are permuted all together. ``sizes``
+    are the rows of each block, which follow one another in the index. Memory is 8 bytes a block.
+    """
+
+    def __init__(self, sizes: npt.ArrayLike, *, seed: int, epoch: int, window: int = 8) -> None:
+        sizes = np.asarray(sizes, dtype=np.int64)
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        order = Permutation(len(sizes), seed=seed, epoch=hashed(epoch, "blocks"))(np.arange(len(sizes)))
+        self.order, self.window = order, window
+        self._key = (seed, epoch)
+        self._starts = starts[order]  # row where each block begins, in the order in which they are taken
+        self._ends = np.cumsum(sizes[order])  # position where each of them ends
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __call__(self, positions: npt.ArrayLike) -> Rows:
+        """The rows at all ``positions``, each of which must be in 0..n-1."""
+        positions = np.asarray(positions, dtype=np.int64)
+        windows = self.window_of(positions)
+        rows = np.empty(len(positions), dtype=np.int64)
+        for number in np.unique(windows).tolist():
+            inside = windows == number
+            rows[inside] = self._rows_of(number, positions[inside])
+        return rows
+
+    def window_of(self, positions: npt.ArrayLike) -> Rows:
+        """The number of the window in which each position lies."""
+        blocks = np.searchsorted(self._ends, np.asarray(positions, dtype=np.int64), side="right")
+        return blocks // self.window
+
+    def blocks_of(self, window: int) -> Rows:
+        """The blocks of a window, by their number in the index; none after the last window."""
+        return self.order[window * self.window : (window + 1) * self.window]
+
+    def _rows_of(self, number: int, positions: Rows) -> Rows:
+        first = number * self.window
+        last = min(first + self.window, len(self.order)) - 1
+        begin = int(self._ends[first - 1]) if first > 0 else 0
+        seed, epoch = self._key
+        inner = Permutation(int(self._ends[last]) - begin, seed=seed, epoch=hashed(epoch, "window", number))
+        places = begin + inner(positions - begin)
+        blocks = np.searchsorted(self._ends, places, side="right")
+        before = np.where(blocks > 0, self._ends[blocks - 1], 0)
+        rows: Rows = self._starts[blocks] + places - before
+        return rows

@@ -17,7 +17,18 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from antmmf.bind import explain, signature_model
-from antmmf.contracts import Clip, ContrastiveLoss, Dataset, Figure, FrameReader, Metric, Record, Sampler, Transform
+from antmmf.contracts import (
+    Clip,
+    ContrastiveLoss,
+    Dataset,
+    Figure,
+    FrameReader,
+    Metric,
+    Record,
+    Sampler,
+    Source,
+    Transform,
+)
 from antmmf.errors import DataError
 from antmmf.plugins import new_manager, register
 from antmmf.registry import Registry
@@ -70,7 +81,7 @@ def check_reader(reader: FrameReader, source: Path) -> None:
             seen.append(times)
             return np.asarray(choose(len(times)), dtype=np.int64)
 
-        return by.read(source, pick)
+        return by.read(Source(source), pick)
 
     whole = read(lambda total: list(range(total)))
     times = seen[0]
@@ -87,7 +98,7 @@ def check_reader(reader: FrameReader, source: Path) -> None:
     mixed = read(lambda total: order, pickled(reader)).frames  # noqa: ARG005
     must(np.array_equal(mixed, frames[order]), "frames must come as picked, repeated and in any order")
     try:
-        reader.read(source.with_name(f"no-{source.name}"), lambda times: np.arange(len(times)))
+        reader.read(Source(source.with_name(f"no-{source.name}")), lambda times: np.arange(len(times)))
     except DataError:
         return
     raise AssertionError("a file that is not there must raise DataError")

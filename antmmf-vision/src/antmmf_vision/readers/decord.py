@@ -1,37 +1,70 @@
-"""Read a video through decord: Linux x86-64 only, ignores edit lists, but applies rotation by itself."""
+"""Read a video through decord: Linux x86-64 only, and it knows fewer formats than FFmpeg's own libraries."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
-from antmmf.contracts import Clip, Pick
-from antmmf.errors import DataError, PluginError
+from antmmf.contracts import Clip, Json, Pick, Source
+from antmmf.errors import PluginError
 
 from antmmf_vision.readers.picking import picked
+from antmmf_vision.readers.video import Video, opened
+
+CONTAINERS = {"mp4", "matroska", "avi", "flv"}
 
 
 class DecordReader:
-    """Raises ``PluginError`` at construction where decord is not installed."""
+    """Refuses files of which decord is known to give other pictures than the ones asked for (``Video.pitfalls``).
+
+    Raises ``PluginError`` at construction where decord cannot be used.
+    """
 
     def __init__(self) -> None:
+        self.probe()
+
+    @classmethod
+    def probe(cls) -> str:
+        """decord's version; raise ``PluginError`` where it is not installed."""
         if find_spec("decord") is None:
             raise PluginError(
                 "decord is not installed: pip install decord (Linux x86-64 only), or use reader pyav instead"
             )
-
-    def read(self, source: Path, pick: Pick) -> Clip:
-        """Raise ``DataError`` when decord cannot open the file or decode a picked frame."""
-        import decord  # type: ignore[import-untyped]
-
-        if not source.is_file():
-            raise DataError(f"{source}: no such file (reader decord)")
         try:
-            video = decord.VideoReader(str(source), num_threads=1)
-            starts = np.asarray(video.get_frame_timestamp(range(len(video))), dtype=np.float64)[:, 0]
-            indices = picked(pick, starts - starts[0], source)
-            return Clip(frames=video.get_batch(indices).asnumpy(), num_total=len(video))
-        except (decord.DECORDError, RuntimeError, IndexError) as error:
-            reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-            raise DataError(f"{source}: {reason[0]} (reader decord)") from error
+            import decord  # type: ignore[import-untyped]
+        except (ImportError, OSError) as error:
+            raise PluginError(f"decord is installed but does not load: {error}; use reader pyav instead") from error
+        return str(decord.__version__)
+
+    def read(self, source: Source, pick: Pick) -> Clip:
+        """Raise ``DataError`` when the file cannot be opened, or decord cannot decode a picked frame."""
+        with opened(source, reader="decord") as video:
+            indices = picked(pick, video.times(), source)
+            return Clip(frames=decode(video, indices), num_total=len(video.ticks))
+
+    def facts(self, source: Source) -> Mapping[str, Json]:
+        """Container, codec, size, number of frames and distance of key frames; raises as ``read`` does."""
+        with opened(source, reader="decord") as video:
+            return video.facts()
+
+
+def decode(video: Video, indices: np.ndarray) -> np.ndarray:
+    """The shown frames at ``indices`` (K,): (K, H, W, 3) uint8, upright. Raises ``DataError``."""
+    DecordReader.probe()
+    import decord
+
+    source, pitfall = video.source, next(video.pitfalls(), None)
+    if not CONTAINERS & set(video.container.format.name.split(",")):
+        pitfall = f"decord finds no frames in {video.container.format.name}"
+    if pitfall is not None:
+        raise video.fault(pitfall, reason="unsupported")
+    try:
+        file = decord.VideoReader(str(source.path) if source.is_file else source.open(), num_threads=1)
+        if len(file) != len(video.ticks):
+            raise video.fault(f"decord counts {len(file)} frames, not {len(video.ticks)}", reason="unsupported")
+        frames: np.ndarray = file.get_batch(indices.tolist()).asnumpy()
+    except (decord.DECORDError, RuntimeError, IndexError) as error:
+        said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise video.fault(said[0]) from error
+    return frames

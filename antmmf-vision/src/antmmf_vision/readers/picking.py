@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-from antmmf.contracts import Pick
+from antmmf.contracts import Pick, Source
 from antmmf.errors import ComponentError
 
 
-def picked(pick: Pick, times: np.ndarray, source: Path) -> np.ndarray:
+def picked(pick: Pick, times: np.ndarray, source: Source) -> np.ndarray:
     """The indices (K,) int64 that ``pick`` chooses; raise ``ComponentError`` when one of them is no frame."""
     indices = np.asarray(pick(times), dtype=np.int64).reshape(-1)
     if not len(indices):

@@ -1,0 +1,85 @@
+"""Read a video through torchcodec: it needs FFmpeg's libraries on the system, and a torch that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import numpy as np
+from antmmf.contracts import Clip, Json, Pick, Source
+from antmmf.errors import PluginError
+
+from antmmf_vision.readers.picking import picked
+from antmmf_vision.readers.video import Video, opened
+
+_INSTEAD = "or use reader pyav instead"
+
+
+class TorchcodecReader:
+    """Frames are asked for by their time; refuses files of which torchcodec is known to give other pictures
+    (``Video.pitfalls``). Raises ``PluginError`` at construction where torchcodec cannot be used.
+    """
+
+    def __init__(self) -> None:
+        self.probe()
+
+    @classmethod
+    def probe(cls) -> str:
+        """torchcodec's version; raise ``PluginError`` where it is not installed or does not load."""
+        if find_spec("torchcodec") is None:
+            raise PluginError(f"torchcodec is not installed: pip install torchcodec, {_INSTEAD}")
+        try:
+            import_module("torchcodec.decoders")
+        except Exception as error:  # it raises whatever the loader of a library says
+            said = str(error).strip().splitlines()
+            reason = said[0] if said else type(error).__name__
+            raise PluginError(
+                f"torchcodec is installed but does not load ({reason[:120]}): it needs FFmpeg 4 to 8 on the system and "
+                f"the torch that it was built for; {_INSTEAD}"
+            ) from error
+        return version("torchcodec")
+
+    def read(self, source: Source, pick: Pick) -> Clip:
+        """Raise ``DataError`` when the file cannot be opened, or torchcodec cannot decode a picked frame."""
+        with opened(source, reader="torchcodec") as video:
+            indices = picked(pick, video.times(), source)
+            return Clip(frames=decode(video, indices), num_total=len(video.ticks))
+
+    def facts(self, source: Source) -> Mapping[str, Json]:
+        """Container, codec, size, number of frames and distance of key frames; raises as ``read`` does."""
+        with opened(source, reader="torchcodec") as video:
+            return video.facts()
+
+
+def decode(video: Video, indices: np.ndarray) -> np.ndarray:
+    """The shown frames at ``indices`` (K,): (K, H, W, 3) uint8, upright. Raises ``DataError``."""
+    TorchcodecReader.probe()
+    source, pitfall = video.source, next(video.pitfalls(), None)
+    if not video.timed:
+        pitfall = "its frames have no times"
+    if pitfall is not None:
+        raise video.fault(pitfall, reason="unsupported")
+    order, rows = np.unique(indices, return_inverse=True)
+    try:
+        decoder = import_module("torchcodec.decoders").VideoDecoder(
+            str(source.path) if source.is_file else source.open().read(),
+            stream_index=video.stream.index,
+            dimension_order="NHWC",
+            num_ffmpeg_threads=1,
+        )
+        frames: np.ndarray = decoder.get_frames_played_at(_seconds(video, order)).data.numpy()
+    except (RuntimeError, ValueError, IndexError) as error:
+        said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise video.fault(said[0]) from error
+    chosen: np.ndarray = frames[rows.reshape(-1)]
+    return chosen
+
+
+def _seconds(video: Video, indices: np.ndarray) -> list[float]:
+    """A moment inside each frame, in the stream's own time: a little after its start, where rounding does no harm."""
+    ticks = np.asarray(video.ticks, dtype=np.float64)
+    shortest = np.diff(ticks).min(initial=1 / video.tick)
+    moments: list[float] = ((ticks[indices] + shortest / 4) * video.tick).tolist()
+    return moments
