@@ -10,6 +10,7 @@ from antmmf.data.keyed import hashed
 Rows = npt.NDArray[np.int64]
 
 _ROUNDS = 8
+_AHEAD = 1024  # positions
 _MIN_BITS = 5  # tiny sets are permuted in a larger domain: a Feistel network of 2 bits knows few permutations
 
 
@@ -27,6 +28,7 @@ class Permutation:
         self._low_bits = np.uint64(bits // 2)
         self._high_bits = np.uint64(bits - bits // 2)
         self._keys = [np.uint64(hashed(seed, epoch, "order", round)) for round in range(_ROUNDS)]
+        self._parts: dict[int, Rows] = {}  # the stretches that were computed last
 
     def __len__(self) -> int:
         return self.n
@@ -39,7 +41,27 @@ class Permutation:
 
     def __call__(self, positions: npt.ArrayLike) -> Rows:
         """The rows at all ``positions``, each of which must be in 0..n-1."""
-        rows = self._permute(np.asarray(positions).astype(np.uint64))
+        positions = np.asarray(positions, dtype=np.int64)
+        if len(positions) >= _AHEAD:
+            return self._rows(positions)
+        rows = np.empty(len(positions), dtype=np.int64)
+        parts = positions // _AHEAD
+        for part in np.unique(parts).tolist():
+            inside = parts == part
+            rows[inside] = self._part(part)[positions[inside] - part * _AHEAD]
+        return rows
+
+    def _part(self, number: int) -> Rows:
+        """The rows of a stretch of positions; few are asked for at a time, and many cost hardly more than few."""
+        found = self._parts.get(number)
+        if found is None:
+            first = number * _AHEAD
+            found = self._rows(np.arange(first, min(first + _AHEAD, self.n)))
+            self._parts = {**dict(list(self._parts.items())[-1:]), number: found}
+        return found
+
+    def _rows(self, positions: Rows) -> Rows:
+        rows = self._permute(positions.astype(np.uint64))
         outside = rows >= self.n
         while outside.any():
             rows[outside] = self._permute(rows[outside])
