@@ -57,6 +57,24 @@ def test_command_line_over_file_over_later_include_over_earlier_include_over_def
     assert train.num_workers == "auto"
 
 
+def test_one_folder_serves_every_data_set_that_is_given_none() -> None:
+    blocks = {"train": "captions", "val": "captions", "test": "shapes"}
+    given = {s: [{"type": name, "params": {"split": s}}] for s, name in blocks.items()}
+    given["val"][0]["params"]["data_root_dir"] = "own"  # type: ignore[index]
+    folder = "dataset_attributes.data_root_dir=common"
+    plan = planned(SMALL, f"dataset_attributes={json.dumps(given)}", folder, "metrics=[recall]")
+    assert {split: str(plan.datasets[split].params.get("data_root_dir")) for split in blocks} == {
+        "train": "common",
+        "val": "own",
+        "test": "None",
+    }
+
+
+def test_a_common_key_that_nothing_takes_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"weights_dir: is of no use: nothing in model_attributes has a weights_dir"):
+        planned(SMALL, "model_attributes.weights_dir=weights")
+
+
 def test_the_saved_config_has_every_default_and_the_long_names() -> None:
     resolved = planned(SMALL).resolved
     assert resolved["task_attributes"]["params"]["loss"]["type"] == "antmmf-tasks:infonce"

@@ -13,6 +13,7 @@ LOCK: dict[str, Any] = {
         "version": "0.1.0",
         "source": "aa",
         "components": {"losses/infonce": "antmmf_tasks.losses:InfoNce", "tasks/retrieval": "antmmf_tasks.tasks:Old"},
+        "uses": {"readers/auto": "pyav 18.1.0"},
     },
     "mine": {"version": "file", "source": "bb", "components": {}},
     "resolved by hooks": ["timm/vit_small"],
@@ -35,6 +36,10 @@ def test_equal_locks_have_no_changes() -> None:
     [
         (changed(version="0.2.0", source="cc"), "antmmf-tasks 0.1.0 -> 0.2.0"),
         (changed(source="cc"), "antmmf-tasks 0.1.0: its source changed"),
+        (
+            changed(uses={"readers/auto": "pyav 19.0.0"}),
+            "antmmf-tasks: readers/auto used pyav 18.1.0, uses pyav 19.0.0 now",
+        ),
         ({name: entry for name, entry in LOCK.items() if name != "mine"}, "mine file no longer takes part"),
         ({**LOCK, "new": {"version": "3", "source": "", "components": {}}}, "new 3 takes part now"),
         ({**LOCK, "resolved by hooks": []}, "timm/vit_small is no longer resolved by a hook"),

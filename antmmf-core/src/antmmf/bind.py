@@ -87,6 +87,7 @@ class Planner:
         self.layers = layers
         self.resolve = resolve or (lambda _kind, _name: None)
         self.problems: list[Problem] = list(layers.problems)
+        self.shared: dict[str, dict[str, Any]] = {}  # section -> parameters that its blocks have in common
 
     def problem(self, path: Path_, message: str) -> None:
         """Note what is wrong at ``path``; a problem known there, or above it, is the cause of this one."""
@@ -106,7 +107,8 @@ class Planner:
         except ComponentError as error:
             self.problem((*path, "type"), f"{full_name}: {error}")
             return None
-        given = dict(block.params)
+        shared = self.shared.get(str(path[0]), {})
+        given = {**{name: value for name, value in shared.items() if name in model.model_fields}, **block.params}
         children = self._children(given, nested, path, full_name)
         try:
             checked = model.__pydantic_validator__.validate_json(json.dumps(given), strict=True)

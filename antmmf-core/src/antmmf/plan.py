@@ -136,6 +136,9 @@ def _data_plans(plans: dict[str, Plan]) -> dict[str, Any]:
     }
 
 
+SHARED = {"model_attributes": "weights_dir", "dataset_attributes": "data_root_dir"}
+"""Section -> a key of it that stands for the same parameter in all its blocks."""
+
 ENCODERS = {"vision": "vision_encoder", "text": "text_encoder", "fusion": "fusion_encoder"}
 """Constructor parameter of a task -> its block in ``model_attributes``."""
 
@@ -247,6 +250,9 @@ def _model_at(path: Path_) -> type[BaseModel]:
 def _plan_blocks(config: RunConfig, planner: Planner, *, only: tuple[str, ...] = ("",)) -> dict[str, Plan]:
     """Dotted path -> plan, for every block that could be planned, of those whose path begins with one of ``only``."""
     plans: dict[str, Plan] = {}
+    for section, name in SHARED.items():
+        common = getattr(getattr(config, section), name)
+        planner.shared[section] = {} if common is None else {name: common}
     for key, kind in BLOCKS.items():
         if not key.startswith(only):
             continue
@@ -259,6 +265,10 @@ def _plan_blocks(config: RunConfig, planner: Planner, *, only: tuple[str, ...] =
             plan = planner.plan(block, kind, parts) if block is not None else None
             if plan is not None:
                 plans[path] = plan
+    for section, name in SHARED.items():
+        taken = any(name in plan.params for key, plan in plans.items() if key.startswith(section))
+        if planner.shared[section] and not taken and not planner.problems and section.startswith(only):
+            planner.problem((section, name), f"is of no use: nothing in {section} has a {name}")
     return plans
 
 

@@ -42,6 +42,9 @@ class ModelAttributes(Section):
     fusion_encoder: Block | None = Field(
         default=None, description="a separate cross encoder; without it the text encoder fuses"
     )
+    weights_dir: str | None = Field(
+        default=None, description="where downloaded weights lie, for every encoder that has a weights_dir"
+    )
 
 
 class DatasetAttributes(Section):
@@ -50,6 +53,9 @@ class DatasetAttributes(Section):
     train: list[Block] = Field(default_factory=list, max_length=1, description="what is trained on")
     val: list[Block] = Field(default_factory=list, max_length=1, description="chooses the best checkpoint")
     test: list[Block] = Field(default_factory=list, max_length=1, description="evaluated once, at the end")
+    data_root_dir: str | None = Field(
+        default=None, description="where the data lie, for every data set that has a data_root_dir and is given none"
+    )
 
 
 class InputAttributes(Section):
