@@ -222,12 +222,13 @@ def test_auto_goes_on_to_the_next_decoder_when_one_fails(
         asked.append(video.reader)
         return np.zeros((len(indices), 2, 2, 3), np.uint8)
 
-    monkeypatch.setattr(auto_module, "_DECODERS", {"pyav": fail, "torchcodec": gray})
+    monkeypatch.setattr(pyav_module, "decode", lambda video, indices, _: fail(video, indices))
+    monkeypatch.setattr(auto_module, "_DECODERS", {"torchcodec": gray})
     reader = AutoReader()
     reader._installed = ("pyav", "torchcodec")
     assert reader.read(Source(write_clip()), spread).frames.shape == (5, 2, 2, 3)
     assert asked == ["pyav", "torchcodec"]
-    monkeypatch.setattr(auto_module, "_DECODERS", {"pyav": fail, "torchcodec": fail})
+    monkeypatch.setattr(auto_module, "_DECODERS", {"torchcodec": fail})
     with pytest.raises(DataError, match=r"cannot \(reader pyav\)"):
         reader.read(Source(write_clip()), spread)
 

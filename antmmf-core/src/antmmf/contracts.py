@@ -158,6 +158,7 @@ class FrameReader(Protocol):
 
     It works in a process of its own (``input_attributes.read_timeout``), which may be killed at any time. Optional:
     ``facts(source) -> Mapping[str, Json]``, what the file says of itself (container, codec, ...), without decoding; and
+    an attribute ``empty``, which makes the array of bytes for the frames (``np.empty`` if nobody sets another);
     ``around(wrap) -> FrameReader``, for a reader that has another one inside and needs protection only there: the same
     reader with ``wrap(inner)`` in the place of the inner one; and a class method ``probe() -> str``, the versions of
     what it decodes with, which raises ``PluginError`` where that cannot be used: for ``antmmf doctor`` and the lock.

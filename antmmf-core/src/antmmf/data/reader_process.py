@@ -30,6 +30,7 @@ from antmmf.errors import AntmmfError, DataError, PluginError
 from antmmf.stopping import helpers_deaf
 
 _START_SECONDS = 300.0  # to import the reader's packages, from a slow disk at worst
+_KEPT_BYTES = 256 << 20
 _MIN_READS = 20  # between two restarts for memory
 _COMMAND = "import sys; from antmmf.data.reader_process import serve; serve(*map(int, sys.argv[1:]))"
 
@@ -213,11 +214,17 @@ class _Memory:
         count = math.prod(shape)
         return np.frombuffer(self._mapped, dtype, count=count).reshape(shape)
 
+    def empty(self, shape: tuple[int, ...], dtype: Any = np.uint8) -> np.ndarray:  # noqa: ARG002
+        """Its first bytes as an array of bytes to be written."""
+        if math.prod(shape) > os.fstat(self.file).st_size:
+            os.ftruncate(self.file, math.prod(shape))
+        return self.array(shape, np.dtype(np.uint8))
+
     def put(self, array: np.ndarray) -> None:
-        """Write an array where ``array`` finds it."""
-        if array.nbytes > os.fstat(self.file).st_size:
-            os.ftruncate(self.file, array.nbytes)
-        np.copyto(self.array(array.shape, array.dtype), array)
+        """Write an array where ``array`` finds it, unless it is there already."""
+        here = self.empty((array.nbytes,))
+        if here.ctypes.data != array.ctypes.data:
+            np.copyto(here.view(array.dtype).reshape(array.shape), array)
 
     def close(self) -> None:
         self._mapped = None
@@ -237,6 +244,7 @@ def _anonymous_file() -> int:
 def serve(socket: int, memory_file: int, parent: int) -> None:
     """Answer requests until the parent is gone."""
     _die_with(parent)
+    _keep_memory()
     connection, memory = Connection(socket), _Memory(memory_file)
     try:
         sys.path[:] = connection.recv()
@@ -248,6 +256,8 @@ def serve(socket: int, memory_file: int, parent: int) -> None:
         except Exception as error:
             connection.send((_portable(error), 0))
             return
+        if hasattr(reader, "empty"):
+            reader.empty = memory.empty
         connection.send((None, _resident_bytes()))
         while True:
             what, source = connection.recv()
@@ -292,6 +302,15 @@ def _die_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(0)
+
+
+def _keep_memory() -> None:
+    """Have glibc reuse what large frames were in: asking the system for it again and again takes longer than a copy."""
+    with suppress(Exception):
+        trim_threshold, mmap_threshold = -1, -3
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_threshold, _KEPT_BYTES)
+        libc.mallopt(trim_threshold, _KEPT_BYTES)
 
 
 def _resident_bytes() -> int:

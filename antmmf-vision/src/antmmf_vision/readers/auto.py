@@ -19,7 +19,6 @@ from antmmf_vision.readers.video import Video, opened
 _PICTURE_MARKS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")
 _PICTURE_NAMES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif"})
 _DECODERS: Mapping[str, Callable[[Video, np.ndarray], np.ndarray]] = {
-    "pyav": pyav.decode,
     "torchcodec": torchcodec.decode,
     "decord": decord.decode,
 }
@@ -35,6 +34,7 @@ class AutoReader:
     def __init__(self) -> None:
         self._image, self._frames = ImageReader(), FramesReader()
         self._installed = tuple(_versions())
+        self.empty: pyav.Empty = np.empty
 
     @classmethod
     def probe(cls) -> str:
@@ -71,7 +71,7 @@ class AutoReader:
                 continue  # it can hang on damage
             video.reader = name
             try:
-                return _DECODERS[name](video, indices)
+                return pyav.decode(video, indices, self.empty) if name == "pyav" else _DECODERS[name](video, indices)
             except (DataError, PluginError) as error:
                 first = first or error
         assert first is not None

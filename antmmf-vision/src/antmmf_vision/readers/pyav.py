@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import av
 import numpy as np
@@ -12,6 +13,8 @@ from av.video.reformatter import VideoReformatter
 
 from antmmf_vision.readers.picking import picked
 from antmmf_vision.readers.video import Video, opened, runs
+
+Empty: TypeAlias = Callable[..., np.ndarray]  # as np.empty: shape and type
 
 _SEEK_GAIN = 4  # frames that starting again at a key frame must save before it is worth emptying the decoder
 _SKIPPING = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"})  # decoders that leave out one by one
@@ -26,11 +29,14 @@ class PyAVReader:
     a frame that is damaged beyond decoding the nearest one that decodes stands in, if it is at most a second away.
     """
 
+    def __init__(self) -> None:
+        self.empty: Empty = np.empty
+
     def read(self, source: Source, pick: Pick) -> Clip:
         """Raise ``DataError`` when the file cannot be opened, holds no video, or a picked frame cannot be had."""
         with opened(source, reader="pyav") as video:
             indices = picked(pick, video.times(), source)
-            return Clip(frames=decode(video, indices), num_total=len(video.ticks))
+            return Clip(frames=decode(video, indices, self.empty), num_total=len(video.ticks))
 
     def facts(self, source: Source) -> Mapping[str, Json]:
         """Container, codec, size, number of frames and distance of key frames; raises as ``read`` does."""
@@ -38,12 +44,12 @@ class PyAVReader:
             return video.facts()
 
 
-def decode(video: Video, indices: np.ndarray) -> np.ndarray:
+def decode(video: Video, indices: np.ndarray, empty: Empty = np.empty) -> np.ndarray:
     """Decode the shown frames at ``indices`` (K,), each once: (K, H, W, 3) uint8. Raises ``DataError``."""
     order, rows = np.unique(indices, return_inverse=True)
     rows = rows.reshape(-1)
     wanted = [video.ticks[index] for index in order]
-    frames = _Frames(wanted, rows)
+    frames = _Frames(wanted, rows, empty)
     decoder = _Decoder(video)
     for start, group in runs(video, wanted, gain=_SEEK_GAIN):
         decoder.exact(start, group, frames)
@@ -58,7 +64,8 @@ def decode(video: Video, indices: np.ndarray) -> np.ndarray:
 class _Frames:
     """The picked frames as they come: ``pixels`` (K, H, W, 3), upright RGB, written where they were picked."""
 
-    def __init__(self, wanted: Sequence[int], rows: np.ndarray) -> None:
+    def __init__(self, wanted: Sequence[int], rows: np.ndarray, empty: Empty) -> None:
+        self._empty = empty
         self.pixels: np.ndarray | None = None
         self.sizes_differ = False
         self._rows = {tick: np.flatnonzero(rows == number) for number, tick in enumerate(wanted)}
@@ -77,7 +84,7 @@ class _Frames:
         turns = round(frame.rotation / 90)  # counterclockwise
         upright = np.rot90(array, turns) if turns else array
         if self.pixels is None:
-            self.pixels = np.empty((self._num_rows, *upright.shape), np.uint8)
+            self.pixels = np.asarray(self._empty((self._num_rows, *upright.shape), np.uint8))
         self._found.add(tick)
         if upright.shape != self.pixels.shape[1:]:
             self.sizes_differ = True
