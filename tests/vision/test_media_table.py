@@ -139,3 +139,33 @@ def agrees(reader: FrameReader, row: dict[str, Any], folder: Path) -> None:
     if path.name not in DAMAGED + LYING:
         difference = np.abs(clip.frames.astype(np.int16) - ours.frames).mean(axis=(1, 2, 3))
         assert difference.max() <= TOLERANCE, difference
+
+
+@pytest.mark.parametrize("kind", [pytest.param(DecordReader, marks=needs_decord), TorchcodecReader])
+def test_a_time_is_the_same_picture_in_every_reader(kind: type[FrameReader], real_data: Path) -> None:
+    """On real clips: at most 2 of 255 from PyAV's frame, and no nearer to the one before or after it."""
+    try:
+        reader = kind()
+    except PluginError as error:
+        pytest.skip(str(error))
+    num_compared = 0
+    for path in sorted((real_data / "videos").rglob("*"))[::3]:
+        if path.suffix not in {".mp4", ".avi", ".mkv"}:
+            continue
+        ours = PyAVReader()
+        total = read(ours, path, [0])[0].num_total
+        picked = sorted({total // 5, total // 2, total - 2} & set(range(1, total - 1)))
+        around = read(ours, path, [index + shift for index in picked for shift in (-1, 0, 1)])[0].frames
+        try:
+            theirs = read(reader, path, picked)[0].frames
+        except DataError as error:
+            assert error.reason == "unsupported", error  # noqa: PT017
+            continue
+        for number, frame in enumerate(theirs.astype(np.int16)):
+            before, same, after = (
+                float(np.abs(frame - other).mean()) for other in around[3 * number : 3 * number + 3].astype(np.int16)
+            )
+            assert same <= TOLERANCE, (path.name, picked[number], same)
+            assert same <= min(before, after), (path.name, picked[number], before, same, after)
+            num_compared += 1
+    assert num_compared > 30

@@ -12,6 +12,7 @@ from antmmf.errors import PluginError
 from antmmf_vision.readers.picking import picked
 from antmmf_vision.readers.video import Video, opened
 
+_IN_AVI = {"mpeg4", "mjpeg"}
 CONTAINERS = {"mp4", "matroska", "avi", "flv"}
 
 
@@ -57,6 +58,8 @@ def decode(video: Video, indices: np.ndarray) -> np.ndarray:
     source, pitfall = video.source, next(video.pitfalls(), None)
     if not CONTAINERS & set(video.container.format.name.split(",")):
         pitfall = f"decord finds no frames in {video.container.format.name}"
+    elif "avi" in video.container.format.name and video.context.name not in _IN_AVI:
+        pitfall = f"decord mistakes the frames of {video.context.name} in AVI"
     if pitfall is not None:
         raise video.fault(pitfall, reason="unsupported")
     try:

@@ -69,7 +69,9 @@ def decode(video: Video, indices: np.ndarray) -> np.ndarray:
             dimension_order="NHWC",
             num_ffmpeg_threads=1,
         )
-        frames: np.ndarray = decoder.get_frames_played_at(_seconds(video, order)).data.numpy()
+        frames: np.ndarray = decoder.get_frames_played_at(
+            _seconds(video, order, decoder.metadata.begin_stream_seconds or 0.0)
+        ).data.numpy()
     except (RuntimeError, ValueError, IndexError) as error:
         said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise video.fault(said[0]) from error
@@ -77,9 +79,10 @@ def decode(video: Video, indices: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def _seconds(video: Video, indices: np.ndarray) -> list[float]:
-    """A moment inside each frame, in the stream's own time: a little after its start, where rounding does no harm."""
+def _seconds(video: Video, indices: np.ndarray, begin: float) -> list[float]:
+    """A moment inside each frame: a little after its start, where rounding does no harm. ``begin`` is torchcodec's time
+    of the first one, which its FFmpeg may see elsewhere than ours."""
     ticks = np.asarray(video.ticks, dtype=np.float64)
     shortest = np.diff(ticks).min(initial=1 / video.tick)
-    moments: list[float] = ((ticks[indices] + shortest / 4) * video.tick).tolist()
+    moments: list[float] = (begin + (ticks[indices] - ticks[0] + shortest / 4) * video.tick).tolist()
     return moments
