@@ -80,7 +80,9 @@ def open_sources(plan: DataPlan, *, train: bool) -> Sources:
     return Sources(cache_folder() / "remote", max_gb=inputs.remote_cache_gb, whole=whole)
 
 
-def sample_reader(plan: DataPlan, split: str, index: Index, *, train: bool) -> SampleReader:
+def sample_reader(
+    plan: DataPlan, split: str, index: Index, *, train: bool, sources: Sources | None = None
+) -> SampleReader:
     """What reads the samples of a split, as in training or as in evaluation."""
     transform = plan.inputs.get("train_transform" if train else "eval_transform")
     reader, timeout = plan.inputs["reader"], plan.config.input_attributes.read_timeout
@@ -93,7 +95,7 @@ def sample_reader(plan: DataPlan, split: str, index: Index, *, train: bool) -> S
         transform=transform.build() if transform else None,
         seed=plan.config.training_parameters.seed,
         train=train,
-        sources=open_sources(plan, train=train),
+        sources=sources or open_sources(plan, train=train),
     )
 
 
@@ -103,8 +105,9 @@ def build_loader(
     """The loader of one split, for this process of ``world``."""
     train = plan.config.training_parameters
     is_train = split == "train"
+    sources = open_sources(plan, train=is_train)
     return Loader(
-        sample_reader(plan, split, index, train=is_train),
+        sample_reader(plan, split, index, train=is_train, sources=sources),
         task.collator(is_train),
         batch_size=train.batch_size if is_train else train.test_batch_size or train.batch_size,
         train=is_train,
@@ -117,7 +120,7 @@ def build_loader(
         device=device,
         multiprocessing_context=train.worker_start_method,
         shuffle=plan.config.input_attributes.shuffle,
-        prefetch=open_sources(plan, train=True).prefetch if is_train else None,
+        prefetch=sources.prefetch if is_train else None,
         worker_setup=_worker_setup(plan),
     )
 

@@ -60,7 +60,8 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+        is_known = not args or args[0].startswith("-") or args[0] in self._own() or args[0] in self._offered()
+        if not is_known:
             from antmmf.errors import did_you_mean
 
             hint = did_you_mean(args[0], self.list_commands(ctx))

@@ -156,6 +156,9 @@ class Loader:
 
     def close(self) -> None:
         """End the workers; the loader cannot be used afterwards."""
+        close = getattr(self._fetch.reader.sources, "close", None)
+        if close is not None:
+            close()  # downloads that have not begun would keep the interpreter from ending
         iterator = getattr(self._loader, "_iterator", None)
         if iterator is not None:
             workers = list(getattr(iterator, "_workers", ()))
@@ -172,7 +175,7 @@ class Loader:
         return part
 
     def _plan(self, epochs: Iterator[tuple[int, int]]) -> Iterator[Request]:
-        for epoch, rows, _ in self._steps_of(epochs):
+        for epoch, rows, _ in self._steps_of(epochs, ahead=True):
             for part in np.array_split(rows, max(1, self._num_parts(rows))):
                 if len(part) > 0:
                     yield epoch, part
@@ -180,11 +183,12 @@ class Loader:
     def _num_parts(self, rows: Rows) -> int:
         return min(self.micro_batches, len(rows))
 
-    def _steps_of(self, epochs: Iterator[tuple[int, int]]) -> Iterator[tuple[int, Rows, int]]:
-        return ((epoch, *step) for epoch, start in epochs for step in self._steps(epoch, start))
+    def _steps_of(self, epochs: Iterator[tuple[int, int]], *, ahead: bool = False) -> Iterator[tuple[int, Rows, int]]:
+        return ((epoch, *step) for epoch, start in epochs for step in self._steps(epoch, start, ahead=ahead))
 
-    def _steps(self, epoch: int, start: int) -> Iterator[tuple[Rows, int]]:
-        """This process's rows of each step, and the number of samples that the step takes from the epoch."""
+    def _steps(self, epoch: int, start: int, *, ahead: bool) -> Iterator[tuple[Rows, int]]:
+        """This process's rows of each step, and the number of samples that the step takes from the epoch; ``ahead``
+        has the files of what comes next fetched."""
         n, size = self.num_samples, self.batch_size
         if not self.train:
             own = self._own(start, n)
@@ -196,7 +200,7 @@ class Loader:
             if first > 0 and first + size > n:
                 return
             positions = self._own(first, min(first + size, n))
-            if self._prefetch is not None and isinstance(order, BlockPermutation) and len(positions) > 0:
+            if ahead and isinstance(order, BlockPermutation) and len(positions) > 0:
                 self._look_ahead(epoch, order, int(order.window_of(positions[-1:])[0]))
             yield order(positions), min(size, n - first)
 

@@ -96,7 +96,8 @@ class Sources:
         """Begin to download ``files`` in the background; what goes wrong is seen when they are used."""
         with self._lock:
             for file in files:
-                if is_remote(file) and self._whole and file not in self._coming:
+                before = self._coming.get(file)
+                if is_remote(file) and self._whole and (before is None or before.done()):  # it may be gone again
                     self._pool = self._pool or ThreadPoolExecutor(_DOWNLOADS, thread_name_prefix="download")
                     self._coming[file] = self._pool.submit(self.local, file)
 

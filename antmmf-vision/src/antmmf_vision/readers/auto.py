@@ -66,7 +66,7 @@ class AutoReader:
 
     def _decode(self, video: Video, indices: np.ndarray) -> np.ndarray:
         first: DataError | PluginError | None = None
-        for name in decoders_for(video.facts(), installed=self._installed):
+        for name in decoders_for({"container": video.container.format.name}, installed=self._installed):
             if name == "decord" and isinstance(first, DataError) and first.reason != "unsupported":
                 continue  # it can hang on damage
             video.reader = name
