@@ -95,10 +95,9 @@ class SampleReader:
         frames = raw.permute(0, 3, 1, 2)  # (T, 3, H, W)
         if self.transform is not None:
             frames = self.transform(frames, self._rng(epoch, id, "pixels"))
-        frames = frames.contiguous()
         if frames.untyped_storage().data_ptr() == raw.untyped_storage().data_ptr():
             frames = frames.clone()  # a reader's process writes the next clip there
-        return frames.view(*shape, *frames.shape[1:])  # (C, F, 3, h, w)
+        return frames.unflatten(0, shape)  # (C, F, 3, h, w), in any order of memory: the collator copies them anyway
 
     def look(self, record: Record) -> Mapping[str, Json]:
         """What can be said of a record's file without decoding it: size, time of change, what its reader knows.

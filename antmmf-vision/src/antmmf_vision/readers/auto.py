@@ -13,8 +13,7 @@ from antmmf_vision.readers import decord, pyav, torchcodec
 from antmmf_vision.readers.faults import fault
 from antmmf_vision.readers.frames import FramesReader
 from antmmf_vision.readers.image import ImageReader
-from antmmf_vision.readers.picking import picked
-from antmmf_vision.readers.video import Video, opened
+from antmmf_vision.readers.video import Video, VideoReader
 
 _PICTURE_MARKS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")
 _PICTURE_NAMES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif"})
@@ -24,12 +23,14 @@ _DECODERS: Mapping[str, Callable[[Video, np.ndarray], np.ndarray]] = {
 }
 
 
-class AutoReader:
+class AutoReader(VideoReader):
     """Chooses by what the file says of itself and by what is installed, never by what happened before.
 
     A folder is read as frames. A file that begins or is named like JPEG, PNG, BMP, TIFF, WebP or AVIF is a picture.
     Everything else, GIF too, is a video, read by the first of ``decoders_for`` that can.
     """
+
+    name = "auto"
 
     def __init__(self) -> None:
         self._image, self._frames = ImageReader(), FramesReader()
@@ -44,20 +45,15 @@ class AutoReader:
     def read(self, source: Source, pick: Pick) -> Clip:
         """Raise ``DataError`` when the file cannot be decoded: that of the first decoder."""
         other = self._no_video(source)
-        if other is not None:
-            return other.read(source, pick)
-        with opened(source, reader="auto") as video:
-            indices = picked(pick, video.times(), source)
-            return Clip(frames=self._decode(video, indices), num_total=len(video.ticks))
+        return other.read(source, pick) if other is not None else super().read(source, pick)
 
     def facts(self, source: Source) -> Mapping[str, Json]:
         """What the file says of itself, and ``decoder``, the first choice for eight frames of it."""
         other = self._no_video(source)
         if other is not None:
             return other.facts(source)
-        with opened(source, reader="auto") as video:
-            facts = video.facts()
-            return {**facts, "decoder": decoders_for(facts, installed=self._installed)[0]}
+        facts = super().facts(source)
+        return {**facts, "decoder": decoders_for(facts, installed=self._installed)[0]}
 
     def _no_video(self, source: Source) -> ImageReader | FramesReader | None:
         if source.is_file and source.path.is_dir():

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib.util import find_spec
 
 import numpy as np
-from antmmf.contracts import Clip, Json, Pick, Source
 from antmmf.errors import PluginError
 
-from antmmf_vision.readers.picking import picked
-from antmmf_vision.readers.video import Video, opened
+from antmmf_vision.readers.video import Video, VideoReader
 
 _IN_AVI = {"mpeg4", "mjpeg"}
 CONTAINERS = {"mp4", "matroska", "avi", "flv"}
 
 
-class DecordReader:
+class DecordReader(VideoReader):
     """Refuses files of which decord is known to give other pictures than the ones asked for (``Video.pitfalls``).
 
     Raises ``PluginError`` at construction where decord cannot be used.
     """
+
+    name = "decord"
 
     def __init__(self) -> None:
         self.probe()
@@ -38,16 +37,8 @@ class DecordReader:
             raise PluginError(f"decord is installed but does not load: {error}; use reader pyav instead") from error
         return str(decord.__version__)
 
-    def read(self, source: Source, pick: Pick) -> Clip:
-        """Raise ``DataError`` when the file cannot be opened, or decord cannot decode a picked frame."""
-        with opened(source, reader="decord") as video:
-            indices = picked(pick, video.times(), source)
-            return Clip(frames=decode(video, indices), num_total=len(video.ticks))
-
-    def facts(self, source: Source) -> Mapping[str, Json]:
-        """Container, codec, size, number of frames and distance of key frames; raises as ``read`` does."""
-        with opened(source, reader="decord") as video:
-            return video.facts()
+    def _decode(self, video: Video, indices: np.ndarray) -> np.ndarray:
+        return decode(video, indices)
 
 
 def decode(video: Video, indices: np.ndarray) -> np.ndarray:

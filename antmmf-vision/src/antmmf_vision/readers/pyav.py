@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import av
 import numpy as np
-from antmmf.contracts import Clip, Json, Pick, Source
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from antmmf_vision.readers.picking import picked
-from antmmf_vision.readers.video import Video, opened, runs
+from antmmf_vision.readers.video import Video, VideoReader, runs
 
 Empty: TypeAlias = Callable[..., np.ndarray]  # as np.empty: shape and type
 
@@ -21,7 +19,7 @@ _SKIPPING = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"})  # 
 _LATE = 16  # frames after the last wanted one before a missing one is given up: codecs reorder at most so many
 
 
-class PyAVReader:
+class PyAVReader(VideoReader):
     """Decodes from the key frame before the first picked frame to the last picked one, and on the way only what other
     frames need.
 
@@ -29,19 +27,13 @@ class PyAVReader:
     a frame that is damaged beyond decoding the nearest one that decodes stands in, if it is at most a second away.
     """
 
+    name = "pyav"
+
     def __init__(self) -> None:
         self.empty: Empty = np.empty
 
-    def read(self, source: Source, pick: Pick) -> Clip:
-        """Raise ``DataError`` when the file cannot be opened, holds no video, or a picked frame cannot be had."""
-        with opened(source, reader="pyav") as video:
-            indices = picked(pick, video.times(), source)
-            return Clip(frames=decode(video, indices, self.empty), num_total=len(video.ticks))
-
-    def facts(self, source: Source) -> Mapping[str, Json]:
-        """Container, codec, size, number of frames and distance of key frames; raises as ``read`` does."""
-        with opened(source, reader="pyav") as video:
-            return video.facts()
+    def _decode(self, video: Video, indices: np.ndarray) -> np.ndarray:
+        return decode(video, indices, self.empty)
 
 
 def decode(video: Video, indices: np.ndarray, empty: Empty = np.empty) -> np.ndarray:

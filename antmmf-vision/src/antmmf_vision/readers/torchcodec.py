@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 
 import numpy as np
-from antmmf.contracts import Clip, Json, Pick, Source
 from antmmf.errors import PluginError
 
-from antmmf_vision.readers.picking import picked
-from antmmf_vision.readers.video import Video, opened
+from antmmf_vision.readers.video import Video, VideoReader
 
 _INSTEAD = "or use reader pyav instead"
 
 
-class TorchcodecReader:
+class TorchcodecReader(VideoReader):
     """Frames are asked for by their time; refuses files of which torchcodec is known to give other pictures
     (``Video.pitfalls``). Raises ``PluginError`` at construction where torchcodec cannot be used.
     """
+
+    name = "torchcodec"
 
     def __init__(self) -> None:
         self.probe()
@@ -41,16 +40,8 @@ class TorchcodecReader:
             ) from error
         return version("torchcodec")
 
-    def read(self, source: Source, pick: Pick) -> Clip:
-        """Raise ``DataError`` when the file cannot be opened, or torchcodec cannot decode a picked frame."""
-        with opened(source, reader="torchcodec") as video:
-            indices = picked(pick, video.times(), source)
-            return Clip(frames=decode(video, indices), num_total=len(video.ticks))
-
-    def facts(self, source: Source) -> Mapping[str, Json]:
-        """Container, codec, size, number of frames and distance of key frames; raises as ``read`` does."""
-        with opened(source, reader="torchcodec") as video:
-            return video.facts()
+    def _decode(self, video: Video, indices: np.ndarray) -> np.ndarray:
+        return decode(video, indices)
 
 
 def decode(video: Video, indices: np.ndarray) -> np.ndarray:

@@ -6,15 +6,17 @@ presentation, 0 is the first frame that is shown, and frames that an edit list h
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import ClassVar
 
 import av
 import numpy as np
-from antmmf.contracts import Json, Source
+from antmmf.contracts import Clip, Json, Pick, Source
 from antmmf.errors import DataError
 from av.container import InputContainer
 from av.packet import Packet
@@ -23,6 +25,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from antmmf_vision.readers.faults import checked, fault, unopened
+from antmmf_vision.readers.picking import picked
 
 _INTRA = frozenset({"mjpeg", "prores", "ffv1", "png", "dnxhd", "rawvideo", "huffyuv", "gif"})  # all are key frames
 _KEPT_BYTES = 64 << 20  # of packets: larger files are read a second time instead
@@ -167,6 +170,27 @@ def opened(source: Source, *, reader: str) -> Iterator[Video]:
             yield Video(source, container, reader=reader)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise fault(source, error, reader=reader) from error
+
+
+class VideoReader(ABC):
+    """What every reader of videos has in common; its ``name`` stands in what it says of bad files."""
+
+    name: ClassVar[str]
+
+    def read(self, source: Source, pick: Pick) -> Clip:
+        """Raise ``DataError`` when the file cannot be opened, holds no video, or a picked frame cannot be had."""
+        with opened(source, reader=self.name) as video:
+            indices = picked(pick, video.times(), source)
+            return Clip(frames=self._decode(video, indices), num_total=len(video.ticks))
+
+    def facts(self, source: Source) -> Mapping[str, Json]:
+        """Container, codec, size, number of frames and distance of key frames; raises as ``read`` does."""
+        with opened(source, reader=self.name) as video:
+            return video.facts()
+
+    @abstractmethod
+    def _decode(self, video: Video, indices: np.ndarray) -> np.ndarray:
+        """The shown frames at ``indices`` (K,): (K, H, W, 3) uint8, upright. Raises ``DataError``."""
 
 
 def _stream(source: Source, container: InputContainer, reader: str) -> VideoStream:
