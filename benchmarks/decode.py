@@ -209,16 +209,15 @@ def backends(clips: list[Path], passes: int) -> dict[str, Any]:
             contestants[name] = lambda row, read=read: resized(torch.from_numpy(read(clips[row])).permute(0, 3, 1, 2))
         seconds: dict[tuple[str, int], list[float]] = {}
         for _ in range(passes):
-            for row in range(len(clips)):
-                for name, act in contestants.items():
+            for name, act in contestants.items():  # each reads all clips, as a run does, then it is the next one's turn
+                for row in range(len(clips)):
                     started = time.perf_counter()
                     try:
                         act(row)
-                    except Exception as error:  # a peer that cannot read a clip takes no part in it
+                    except Exception:  # a peer that cannot read a clip takes no part in it
                         if name == "ours":
                             raise
                         seconds.setdefault((name, row), []).append(float("inf"))
-                        del error
                         continue
                     seconds.setdefault((name, row), []).append(time.perf_counter() - started)
     typical = {key: statistics.median(values) for key, values in seconds.items()}

@@ -14,7 +14,7 @@ from antmmf_vision.readers.video import Video, VideoReader, runs
 
 Empty: TypeAlias = Callable[..., np.ndarray]  # as np.empty: shape and type
 
-_SEEK_GAIN = 4  # frames that starting again at a key frame must save before it is worth emptying the decoder
+_SEEK_GAIN = 1  # frames that starting again at a key frame must save before it is worth emptying the decoder
 _SKIPPING = frozenset({"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video"})  # decoders that leave out one by one
 _LATE = 16  # frames after the last wanted one before a missing one is given up: codecs reorder at most so many
 
