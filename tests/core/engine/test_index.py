@@ -6,9 +6,10 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pyarrow as pa  # type: ignore[import-untyped]
 import pytest
 from antmmf.contracts import Record, Segment
 from antmmf.data.index import Index, open_index
@@ -58,11 +59,16 @@ FULL = Record(
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
-    index = opened(Listed(tmp_path, [Record(key="plain", media="m"), FULL]))
-    assert [index.record(0), index.record(1)] == [Record(key="plain", media="m"), FULL]
+    index = opened(Listed(tmp_path, [Record(key="plain", media="m"), FULL, Record(key="0", media="m", start=0.0)]))
+    assert [index.record(row) for row in range(3)] == [
+        Record(key="plain", media="m"),
+        FULL,
+        Record(key="0", media="m", start=0.0),
+    ]
 
 
-def test_records_beyond_one_chunk_are_found(tmp_path: Path) -> None:
+def test_records_beyond_one_chunk_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antmmf.data.index._ROWS_A_CHUNK", 4096)
     index = opened(Listed(tmp_path, [Record(key=f"k{i}", media="m") for i in range(5000)]))
     assert len(index) == 5000
     assert [index.record(i).key for i in (0, 4095, 4096, 4999)] == ["k0", "k4095", "k4096", "k4999"]
@@ -90,8 +96,40 @@ def test_an_unchanged_index_is_not_built_again(tmp_path: Path) -> None:
 def test_a_changed_source_version_or_parameter_builds_a_new_one(tmp_path: Path) -> None:
     dataset = Listed(tmp_path, [FULL])
     paths = [opened(dataset).path, opened(dataset, version="2").path, opened(dataset, split="val").path]
+    (tmp_path / "list.txt").write_text("y")  # as long as before
     os.utime(tmp_path / "list.txt", ns=(0, 0))
     assert len({*paths, opened(dataset).path}) == 4
+
+
+def test_a_source_that_is_only_newer_builds_nothing(tmp_path: Path) -> None:
+    dataset = Listed(tmp_path, [FULL])
+    first = opened(dataset).path
+    os.utime(tmp_path / "list.txt", ns=(0, 0))
+    assert opened(dataset).path == first
+    assert dataset.calls.count("records") == 1
+
+
+def test_a_lost_table_of_contents_builds_nothing(tmp_path: Path) -> None:
+    dataset = Listed(tmp_path, [FULL])
+    first = opened(dataset).path
+    for table in (tmp_path / "index").glob(".*.json"):
+        table.write_text("{broken")
+    assert opened(dataset).path == first
+    assert dataset.calls.count("records") == 1
+
+
+def test_an_index_without_a_column_has_nothing_in_it(tmp_path: Path) -> None:
+    """As one that was built before the column was thought of."""
+    path = opened(Listed(tmp_path, [FULL])).path
+    file = path / "records.arrow"
+    table = pa.ipc.open_file(str(file)).read_all().drop_columns(["negatives", "answer", "transcript"])
+    with pa.ipc.new_file(str(tmp_path / "older"), table.schema) as writer:
+        writer.write_table(table)
+    (tmp_path / "older").replace(file)
+    index = Index(path)
+    assert index.record(0) == replace(FULL, negatives=(), answer=None, transcript=())
+    assert list(index.texts()) == ["one", "two", "what?", "this", "that"]
+    assert list(index.answers()) == []
 
 
 def test_a_key_that_occurs_twice_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +10,8 @@ import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,8 @@ from antmmf.data.keyed import hashed, sample_id
 from antmmf.data.lock import locked
 from antmmf.errors import DataError
 
-_SCHEMA_VERSION = 1
-_ROWS_A_CHUNK = 4096
+_SCHEMA_VERSION = 1  # a column may be added without a new one: where an index lacks it, nobody has anything in it
+_ROWS_A_CHUNK = 1 << 16
 _ROWS_A_BLOCK = 1000
 _KEPT_CHUNKS = 256
 _SEGMENT = pa.struct([("start", pa.float64()), ("end", pa.float64()), ("text", pa.string())])
@@ -78,8 +81,8 @@ class Index:
         if found is None:
             batch = self._file.get_batch(number)
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-            empty = {name: column[0].as_py() for name, column in columns.items() if _is_empty(column)}
-            found = empty, {name: column for name, column in columns.items() if name not in empty}
+            empty = {name: None for name in _SCHEMA.names if name not in columns or _is_empty(columns[name])}
+            found = empty, {name: columns[name] for name in _SCHEMA.names if name not in empty}
             if len(self._chunks) >= _KEPT_CHUNKS:
                 del self._chunks[next(iter(self._chunks))]
         self._chunks[number] = found
@@ -88,11 +91,11 @@ class Index:
     def texts(self) -> Iterator[str]:
         """Every text: captions, lines of transcripts, questions and options, in the order of the records."""
         for row in self.columns("texts", "transcript", "question", "options"):
-            yield from row["texts"]
-            yield from (line["text"] for line in row["transcript"])
+            yield from row["texts"] or ()
+            yield from (line["text"] for line in row["transcript"] or ())
             if row["question"] is not None:
                 yield row["question"]
-            yield from row["options"]
+            yield from row["options"] or ()
 
     def answers(self) -> Iterator[str]:
         """The answer of every record that has one."""
@@ -100,8 +103,11 @@ class Index:
 
     def columns(self, *names: str) -> Iterator[dict[str, Any]]:
         """The named fields of every record, in their order; others are not read."""
+        there = [name for name in names if name in self._file.schema.names]
+        absent = dict.fromkeys(set(names).difference(there))
         for chunk in range(self._file.num_record_batches):
-            yield from self._file.get_batch(chunk).select(list(names)).to_pylist()
+            for row in self._file.get_batch(chunk).select(there).to_pylist():
+                yield {**absent, **row}
 
 
 def _is_empty(column: Any) -> bool:
@@ -115,31 +121,56 @@ def _even_blocks(num: int) -> npt.NDArray[np.int64]:
 
 
 def open_index(dataset: Dataset, *, name: str, version: str, parameters: Mapping[str, Json], folder: Path) -> Index:
-    """The index of ``dataset``, built under ``folder`` when there is none for these files and parameters.
+    """The index of ``dataset``, built under ``folder`` when there is none for these contents and parameters.
 
     ``name`` and ``version`` are the component's; sample ids are hashes of ``name`` and the record's key. Of several
     processes one builds and the others wait. Raises ``DataError`` for a key that occurs twice and for no records.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plain = json.dumps(parameters, sort_keys=True, default=str)
-    with locked(folder / f".{hashed(name, plain):016x}.lock"):
+    known = folder / f".{hashed(name, plain):016x}"
+    with locked(known.with_suffix(".lock")):
         prepare = getattr(dataset, "prepare", None)
         if prepare is not None:
             prepare()
-        key = hashed(_SCHEMA_VERSION, name, version, plain, *_fingerprint(dataset.sources(), name))
+        key = hashed(_SCHEMA_VERSION, name, version, plain, *_contents(dataset.sources(), name, known.with_suffix(".json")))
         path = folder / f"{name.rpartition(':')[2]}-{key:016x}"
         if not path.is_dir():
             _build(dataset, name=name, path=path)
     return Index(path)
 
 
-def _fingerprint(sources: Iterable[Path], name: str) -> Iterator[str | int]:
-    for source in sources:
+def _contents(sources: Iterable[Path], name: str, table: Path) -> list[str]:
+    """Path and hash of each source; ``table`` remembers them, so that a file is read again only when its size or time
+    has changed. Of a folder the names in it count."""
+    try:
+        known = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
+    except ValueError:
+        known = {}
+    now: dict[str, list[Json]] = {}
+    for source in map(Path, sources):
         try:
-            stat = Path(source).stat()
+            status = source.stat()
+            state = [status.st_size, status.st_mtime_ns]
+            before = known.get(str(source), [])
+            now[str(source)] = before if before[:2] == state else [*state, _hash(source)]
         except OSError as error:
             raise DataError(f"{name}: cannot read {source}: {error.strerror}; check the data set's paths") from error
-        yield from (str(source), stat.st_size, stat.st_mtime_ns)
+    if now != known:
+        beside = table.with_suffix(".new")
+        beside.write_text(json.dumps(now), encoding="utf-8")
+        os.replace(beside, table)
+    return [text for source, (*_, digest) in now.items() for text in (source, digest)]
+
+
+def _hash(source: Path) -> str:
+    if source.is_dir():
+        return f"{hashed(*sorted(entry.name for entry in os.scandir(source))):016x}"
+    digest = hashlib.blake2b(digest_size=16)
+    with source.open("rb") as file:
+        while part := file.read(1 << 22):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _build(dataset: Dataset, *, name: str, path: Path) -> None:
@@ -148,9 +179,9 @@ def _build(dataset: Dataset, *, name: str, path: Path) -> None:
     try:
         ids = array("q")  # 8 bytes a record, not a Python list
         with pa.OSFile(str(beside / "records.arrow"), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-            for rows in _chunks(dataset.records()):
-                ids.extend(sample_id(name, row["key"]) for row in rows)
-                writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=_SCHEMA))
+            for records in _chunks(dataset.records()):
+                ids.extend([sample_id(name, record.key) for record in records])
+                writer.write_batch(pa.record_batch([_column(field, records) for field in _SCHEMA], schema=_SCHEMA))
         if not ids:
             files = ", ".join(str(source) for source in dataset.sources()) or "no files"
             raise DataError(f"{name}: no records in {files}; check the split and the data set's paths")
@@ -168,15 +199,10 @@ def _build(dataset: Dataset, *, name: str, path: Path) -> None:
         raise
 
 
-def _chunks(records: Iterable[Record]) -> Iterator[list[dict[str, Any]]]:
-    rows: list[dict[str, Any]] = []
-    for record in records:
-        rows.append(_row(record))
-        if len(rows) == _ROWS_A_CHUNK:
-            yield rows
-            rows = []
-    if rows:
-        yield rows
+def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    records = iter(records)
+    while chunk := list(islice(records, _ROWS_A_CHUNK)):
+        yield chunk
 
 
 def _refuse_duplicates(index: Index, *, name: str) -> None:
@@ -192,16 +218,20 @@ def _refuse_duplicates(index: Index, *, name: str) -> None:
     )
 
 
-def _row(record: Record) -> dict[str, Any]:
-    values = {field: getattr(record, field) for field in _SCHEMA.names}
-    values["transcript"] = [asdict(segment) for segment in record.transcript]
-    values["extras"] = json.dumps(dict(record.extras), ensure_ascii=False) if record.extras else None
-    return values
+def _column(field: Any, records: list[Record]) -> Any:
+    values = list(map(attrgetter(field.name), records))
+    if not any(values) and field.name != "start":  # 0 seconds are something
+        values = [None] * len(values)
+    elif field.name == "transcript":
+        values = [[asdict(segment) for segment in transcript] for transcript in values]
+    elif field.name == "extras":
+        values = [json.dumps(dict(extras), ensure_ascii=False) if extras else None for extras in values]
+    return pa.array(values, field.type)
 
 
 def _record(row: dict[str, Any]) -> Record:
     for field in ("texts", "negatives", "options"):
-        row[field] = tuple(row[field])
-    row["transcript"] = tuple([Segment(**segment) for segment in row["transcript"]])
+        row[field] = tuple(row[field] or ())
+    row["transcript"] = tuple([Segment(**segment) for segment in row["transcript"] or ()])
     row["extras"] = json.loads(row["extras"]) if row["extras"] else {}
     return Record(**row)
