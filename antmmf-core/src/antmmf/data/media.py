@@ -97,7 +97,7 @@ class SampleReader:
             frames = self.transform(frames, self._rng(epoch, id, "pixels"))
         if frames.untyped_storage().data_ptr() == raw.untyped_storage().data_ptr():
             frames = frames.clone()  # a reader's process writes the next clip there
-        return frames.unflatten(0, shape)  # (C, F, 3, h, w), in any order of memory: the collator copies them anyway
+        return frames.reshape(*shape, *frames.shape[1:])  # (C, F, 3, h, w), as they lie: the collator copies them
 
     def look(self, record: Record) -> Mapping[str, Json]:
         """What can be said of a record's file without decoding it: size, time of change, what its reader knows.
