@@ -1,0 +1,89 @@
+"""AntMMF's own annotation files, unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from antmmf.contracts import Json, Record
+from antmmf.errors import DataError
+
+from antmmf_tasks.datasets.files import rows
+from antmmf_tasks.datasets.msrvtt_mc import choice_of
+from antmmf_tasks.datasets.release import Missing, Release, text
+
+
+class AntmmfJsonl(Release):
+    """A jsonl file as AntMMF reads it, one for each split.
+
+    ``annotations`` is that file, below the root. Lines have ``clip_name``, ``caption`` and perhaps ``start`` and
+    ``end``, which AntMMF's retrieval drops. ``task: retrieval`` makes one record of the lines with one clip and time;
+    ``qa`` one of each line, whose caption is the question and whose ``label`` is the answer; ``choice`` one of each
+    ``qid`` with its ``options``. Media are pictures and videos, found by their names.
+    """
+
+    home = "AntMMF's tests/data, or a converter of yours"
+    terms = "those of the data set that was converted"
+    kind = "any"
+
+    def __init__(
+        self,
+        *,
+        data_root_dir: Path,
+        annotations: str,
+        task: Literal["retrieval", "qa", "choice"] = "retrieval",
+        language: str = "en",
+        media_dir: Path | None = None,
+        missing: Missing = "fail",
+    ) -> None:
+        super().__init__(data_root_dir=data_root_dir, split=annotations, media_dir=media_dir, missing=missing)
+        self.task, self.language = task, language
+
+    def files(self) -> Sequence[Path]:
+        """The file."""
+        return [self.file(self.split)]
+
+    def items(self) -> Iterator[Record]:
+        """The records, in the order in which their clips first occur."""
+        lines = rows(self.files()[0])
+        yield from self._grouped(lines) if self.task == "retrieval" else self._each(lines)
+
+    def _grouped(self, lines: Iterator[tuple[str, dict[str, Json]]]) -> Iterator[Record]:
+        clips: dict[tuple[str, float | None, float | None], tuple[str, list[str]]] = {}
+        for place, row in lines:
+            clip = text(row, "clip_name", place), _seconds(row, "start", place), _seconds(row, "end", place)
+            clips.setdefault(clip, (place, []))[1].extend(self.texts_of([row.get("caption")], place))
+        for (name, start, end), (place, texts) in clips.items():
+            media = self.media_of(name, place)
+            if media is not None and texts:
+                span = "" if start is None and end is None else f"#{start or 0:g}-{'' if end is None else f'{end:g}'}"
+                yield Record(
+                    key=name + span, media=media, start=start, end=end, texts=tuple(texts), language=self.language
+                )
+
+    def _each(self, lines: Iterator[tuple[str, dict[str, Json]]]) -> Iterator[Record]:
+        seen: dict[str, int] = {}
+        for place, row in lines:
+            media = self.media_of(text(row, "clip_name", place), place)
+            if self.task == "choice":
+                options, label = choice_of(row, place)
+                fields: dict[str, Json] = {"options": options, "answer": options[label], "extras": {"label": label}}
+                key = text(row, "qid", place)
+            else:
+                fields = {"question": str(row.get("caption") or ""), "answer": text(row, "label", place)}
+                key = f"{row['clip_name']}/{fields['question']}"
+            seen[key] = seen.get(key, 0) + 1
+            if media is not None:
+                fields |= {field: _seconds(row, field, place) for field in ("start", "end")}
+                number = f"/{seen[key]}" if seen[key] > 1 else ""
+                yield Record(key=key + number, media=media, language=self.language, **fields)
+
+
+def _seconds(row: dict[str, Json], field: str, place: str) -> float | None:
+    value = row.get(field)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise DataError(f"{place}: {field!r} must be seconds, 0 or more, is {value!r}")
+    return float(value)

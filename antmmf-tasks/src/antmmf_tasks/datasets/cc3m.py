@@ -1,0 +1,66 @@
+"""Conceptual Captions: pictures of the web with their alternative texts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from antmmf.contracts import Record
+
+from antmmf_tasks.datasets.files import rows
+from antmmf_tasks.datasets.release import Missing, Release, Sizes, text
+
+_FILES = {"train": "Train_GCC-training.tsv", "val": "Validation_GCC-1.1.0-Validation.tsv"}
+
+
+class Cc3m(Release):
+    """CC3M (Sharma et al., ACL 2018).
+
+    Expects ``Train_GCC-training.tsv`` and ``Validation_GCC-1.1.0-Validation.tsv``: caption and address, no header;
+    3,318,333 and 15,840 rows. Pictures are named as img2dataset names them (nine digits: the row), by the MD5 of the
+    address, or as in the address, below a folder ``train`` or ``val``, or ``media_dir``. Many addresses are dead, so
+    pictures that are missing are dropped. Terms: free for any purpose, without warranty; the pictures have owners.
+    """
+
+    home = "https://ai.google.com/research/ConceptualCaptions/download"
+    terms = "the captions may be used for any purpose, without warranty; the pictures belong to their owners"
+    kind = "image"
+    sizes: ClassVar[Sizes] = {"train": (3318333, 3318333), "val": (15840, 15840)}
+
+    def __init__(
+        self,
+        *,
+        data_root_dir: Path,
+        split: Literal["train", "val"],
+        media_dir: Path | None = None,
+        missing: Missing = "drop",
+    ) -> None:
+        if media_dir is None:
+            media_dir = next(
+                (Path(name) for name in (split, f"{split}ing") if (Path(data_root_dir).expanduser() / name).is_dir()),
+                None,
+            )
+        super().__init__(data_root_dir=data_root_dir, split=split, media_dir=media_dir, missing=missing)
+
+    def files(self) -> Sequence[Path]:
+        """The table of the split."""
+        return [self.file(_FILES[self.split])]
+
+    def items(self) -> Iterator[Record]:
+        """One record a picture, in the order of the table."""
+        for number, (place, row) in enumerate(rows(self.files()[0], header=("caption", "url"))):
+            address = text(row, "url", place)
+            names = f"{number:09d}", hashlib.md5(address.encode(), usedforsecurity=False).hexdigest(), _last(address)
+            media = next((found for name in names if name and (found := self._finder.find(name))), None)
+            if media is None:
+                self.media_of(names[0], place)
+                continue
+            captions = self.texts_of([row["caption"]], place)
+            if captions:
+                yield Record(key=address, media=media, texts=captions)
+
+
+def _last(address: str) -> str:
+    return address.partition("?")[0].rpartition("/")[2]

@@ -1,0 +1,64 @@
+"""DiDeMo: Flickr videos whose moments are described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from antmmf.contracts import Record
+
+from antmmf_tasks.datasets.files import json_items, rows
+from antmmf_tasks.datasets.release import Missing, Release, Sizes, Split, text
+
+
+class Didemo(Release):
+    """DiDeMo paragraph-to-video retrieval (Hendricks et al., ICCV 2017).
+
+    Expects ``train_data.json``, ``val_data.json`` and ``test_data.json`` of LisaAnne/LocalizingMoments, or
+    ``DiDeMo_<split>.tsv`` (paragraph, file name). All descriptions of a video, in the order of the file, make one
+    paragraph: 8,395 / 1,065 / 1,004 videos. Media keep their Flickr names, whatever their ending. ``seconds`` reads
+    only the beginning (31 in CLIP4Clip). Terms: annotations BSD 2-clause; the videos have Creative Commons licences.
+    """
+
+    home = "https://github.com/LisaAnne/LocalizingMoments"
+    terms = "annotations under BSD 2-clause; each video under its own Creative Commons licence"
+    sizes: ClassVar[Sizes] = {"train": (8395, 8395), "val": (1065, 1065), "test": (1004, 1004)}
+
+    def __init__(
+        self,
+        *,
+        data_root_dir: Path,
+        split: Split,
+        seconds: float | None = None,
+        media_dir: Path | None = None,
+        missing: Missing = "fail",
+    ) -> None:
+        super().__init__(data_root_dir=data_root_dir, split=split, media_dir=media_dir, missing=missing)
+        self.seconds = seconds
+
+    def files(self) -> Sequence[Path]:
+        """The annotations of the split."""
+        return [self.file(f"{self.split}_data.json", f"DiDeMo_{self.split}.tsv")]
+
+    def items(self) -> Iterator[Record]:
+        """One record a video, in the order in which they first occur."""
+        path = self.files()[0]
+        paragraphs: dict[str, tuple[list[str], str]] = {}
+        for place, video, description in _from_tsv(path) if path.suffix == ".tsv" else _from_json(path):
+            paragraphs.setdefault(video, ([], place))[0].append(description)
+        for video, (descriptions, place) in paragraphs.items():
+            media = self.media_of(video, place)
+            if media is not None:
+                whole = " ".join(self.texts_of(descriptions, place))
+                yield Record(key=video, media=media, end=self.seconds, texts=self.texts_of([whole], place))
+
+
+def _from_json(path: Path) -> Iterator[tuple[str, str, str]]:
+    for place, _, moment in json_items(path):
+        yield place, text(moment, "video", place), text(moment, "description", place)
+
+
+def _from_tsv(path: Path) -> Iterator[tuple[str, str, str]]:
+    for place, row in rows(path, header=("description", "video")):
+        yield place, text(row, "video", place), text(row, "description", place)

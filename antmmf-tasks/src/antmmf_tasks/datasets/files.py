@@ -1,0 +1,242 @@
+"""Annotation files, read record by record at any size; every error says in which file and line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from antmmf.contracts import Json
+from antmmf.errors import DataError
+
+TABLE_SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+
+Rows = Iterator[tuple[str, dict[str, Json]]]
+"""Place (``file:line``) and fields of each row; of a row that spans several lines the first counts."""
+
+_PART = 1 << 22  # characters read at a time
+_LONGEST_FIELD = 1 << 24
+
+
+def rows(path: Path, *, header: tuple[str, ...] = ()) -> Rows:
+    """The rows of a jsonl, csv, tsv or parquet file in UTF-8 (a byte order mark and CRLF are fine), without empty ones.
+
+    ``header`` names the columns of a csv or tsv file that has no line for them. Raises ``DataError`` for bytes that are
+    not UTF-8, broken JSON or quotes, and rows that do not fit the header.
+    """
+    if path.suffix not in TABLE_SUFFIXES:
+        raise DataError(f"{path}: expected one of {', '.join(TABLE_SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
+    try:
+        if path.suffix == ".parquet":
+            yield from _parquet_rows(path)
+        elif path.suffix == ".jsonl":
+            yield from _json_rows(path)
+        else:
+            yield from _csv_rows(path, "," if path.suffix == ".csv" else "\t", list(header))
+    except UnicodeDecodeError:
+        _refuse_bytes(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})", reason="missing") from error
+
+
+def lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Place and text of each line that is not empty. Raises ``DataError``."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield f"{path}:{number}", line.strip()
+    except UnicodeDecodeError:
+        _refuse_bytes(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})", reason="missing") from error
+
+
+def json_file(path: Path) -> Json:
+    """All of a JSON file. Raises ``DataError``."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        _refuse_bytes(path)
+    except ValueError as error:
+        raise DataError(f"{path}:{getattr(error, 'lineno', 1)}: is no JSON ({error}); is it all there?") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})", reason="missing") from error
+
+
+def json_items(path: Path) -> Iterator[tuple[str, str, Json]]:
+    """Place, key and value of each member of a JSON array or object; one at a time is in memory.
+
+    The key of a member of an array is empty. Raises ``DataError``, also for a file that ends too early.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield from _Members(path, file)
+    except UnicodeDecodeError:
+        _refuse_bytes(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})", reason="missing") from error
+
+
+def plain_pickle(path: Path) -> Any:
+    """What a pickle of dicts, lists, numbers and texts holds; one that names anything else is refused unread."""
+    try:
+        with path.open("rb") as file:
+            return _PlainUnpickler(file).load()
+    except (pickle.UnpicklingError, EOFError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: is no pickle of plain values ({error})") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})", reason="missing") from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise pickle.UnpicklingError(f"it holds a {module}.{name}, which could run code")
+
+
+class _Members:
+    """Iterates over the members of one JSON array or object of a text file."""
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self._path, self._file = path, file
+        self._text, self._at, self._line = "", 0, 1
+        self._decode = json.JSONDecoder().raw_decode
+
+    def __iter__(self) -> Iterator[tuple[str, str, Json]]:
+        opening = self._next_mark()
+        if opening not in ("[", "{"):
+            raise self._fault("must be a JSON array or object")
+        closing = "]" if opening == "[" else "}"
+        mark = self._peek()
+        while mark != closing:
+            place = f"{self._path}:{self._line}"
+            key = ""
+            if opening == "{":
+                key = self._value()
+                if not isinstance(key, str) or self._next_mark() != ":":
+                    raise self._fault("a name and a colon must stand here")
+            yield place, key, self._value()
+            mark = self._next_mark()
+            if mark not in (",", closing):
+                raise self._fault(f"a comma or {closing} must stand here")
+            if mark == ",":
+                self._peek()
+
+    def _value(self) -> Json:
+        while True:
+            self._peek()
+            try:
+                value, end = self._decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                if not self._more():
+                    self._move(error.pos)
+                    raise self._fault(f"{error.msg}; is the file all there?") from error
+                continue
+            if end == len(self._text) and self._more():  # a number may go on
+                continue
+            self._move(end)
+            return value
+
+    def _peek(self) -> str:
+        """The next character that is no space, which is then the current one."""
+        while True:
+            end = self._at
+            while end < len(self._text) and self._text[end] in " \t\r\n":
+                end += 1
+            self._move(end)
+            if end < len(self._text):
+                return self._text[end]
+            if not self._more():
+                raise self._fault("the file ends too early")
+
+    def _next_mark(self) -> str:
+        mark = self._peek()
+        self._move(self._at + 1)
+        return mark
+
+    def _move(self, end: int) -> None:
+        self._line += self._text.count("\n", self._at, end)
+        self._at = end
+
+    def _more(self) -> bool:
+        part = self._file.read(_PART)
+        self._text, self._at = self._text[self._at :] + part, 0
+        return bool(part)
+
+    def _fault(self, message: str) -> DataError:
+        return DataError(f"{self._path}:{self._line}: {message}")
+
+
+def _json_rows(path: Path) -> Rows:
+    load = json.loads
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            try:
+                values = load(line)
+            except UnicodeDecodeError:
+                raise
+            except ValueError as error:
+                if not line.strip():
+                    continue
+                raise DataError(f"{path}:{number}: not a line of JSON ({error})") from error
+            if not isinstance(values, dict):
+                raise DataError(f"{path}:{number}: expected a JSON object, got {type(values).__name__}")
+            yield f"{path}:{number}", values
+
+
+def _csv_rows(path: Path, delimiter: str, header: list[str]) -> Rows:
+    csv.field_size_limit(_LONGEST_FIELD)
+    start = 1
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            for fields in reader:
+                line, start = start, reader.line_num + 1
+                if not any(fields):
+                    continue
+                if not header:
+                    header = [field.strip() for field in fields]
+                    if len(set(header)) != len(header):
+                        raise DataError(f"{path}:{line}: two columns have the same name: {', '.join(header)}")
+                    continue
+                if len(fields) != len(header):
+                    raise DataError(
+                        f"{path}:{line}: {len(fields)} fields, there should be {len(header)} ({', '.join(header)}); "
+                        "quote the text"
+                    )
+                yield f"{path}:{line}", dict(zip(header, fields, strict=True))
+        except csv.Error as error:
+            raise DataError(f"{path}:{start}: {error}") from error
+
+
+def _parquet_rows(path: Path) -> Rows:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for values in batch.to_pylist():
+                    number += 1
+                    yield f"{path}:{number}", values
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path}: {str(error).splitlines()[0]}") from error
+
+
+def _refuse_bytes(path: Path) -> NoReturn:
+    """Say where the file is not UTF-8."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}:{number}: byte {line[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+                ) from None
+    raise DataError(f"{path}: is not UTF-8; save it as UTF-8")

@@ -1,0 +1,125 @@
+"""Where people keep their media: flat or nested folders, folders of frames, LMDBs of encoded files, tars."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from antmmf.data.sources import member
+from antmmf.errors import DataError, PluginError
+
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".3gp", ".flv", ".gif", ".mpg", ".mpeg", ".wmv")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
+SUFFIXES = VIDEO_SUFFIXES + IMAGE_SUFFIXES
+
+Kind = Literal["video", "image", "any"]
+
+
+class MediaFinder:
+    """Finds media below ``root`` by name: by their path, else by their name without folder and ending.
+
+    Videos may be files, folders of frames, values of an LMDB (``*.lmdb``) whose keys are names without an ending, or
+    members of tars. The folder is read once, when a name is not where its path says. Of several files with one name
+    the first in the order of their paths counts. Nothing outside of ``root`` is ever found.
+    """
+
+    def __init__(self, root: Path, *, kind: Kind = "any") -> None:
+        self.root = Path(os.path.abspath(root.expanduser()))
+        self._top = os.path.join(self.root, "")
+        self._kind = kind
+        self._suffixes = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES, "any": SUFFIXES}[kind]
+        self._there: dict[str, set[str]] = {}
+
+    def inside(self, name: str) -> bool:
+        """Whether ``name``, taken as a path, does not lead out of the root."""
+        return os.path.normpath(os.path.join(self._top, name)).startswith(self._top) and "\0" not in name
+
+    def find(self, name: str) -> str | None:
+        """What a record's ``media`` must be for ``name``; None where there is nothing."""
+        folder, _, last = name.rpartition("/")
+        there = self._names_in(folder)
+        if last in there and (last.lower().endswith(self._suffixes) or self._is_frames(name)):
+            return f"{self._top}{name}"
+        stem = last
+        for suffix in self._suffixes:
+            if last.lower().endswith(suffix):
+                stem = last[: -len(suffix)]
+                break
+        for suffix in self._suffixes:
+            if stem + suffix in there:
+                return f"{self._top}{folder}/{stem}{suffix}" if folder else f"{self._top}{stem}{suffix}"
+        return self._elsewhere.get(stem) or self._in_lmdb(stem)
+
+    def _is_frames(self, name: str) -> bool:
+        return self._kind != "image" and os.path.isdir(self._top + name)
+
+    def _names_in(self, folder: str) -> set[str]:
+        if folder not in self._there:
+            try:
+                path = os.path.join(self._top, folder)
+                self._there[folder] = set(os.listdir(path)) if self.inside(folder or ".") or not folder else set()
+            except (OSError, ValueError):
+                self._there[folder] = set()
+        return self._there[folder]
+
+    @cached_property
+    def _walked(self) -> tuple[dict[str, str], list[Path]]:
+        """Name without ending -> media, and the LMDBs, of all that lies below the root."""
+        found: dict[str, str] = {}
+        databases: list[Path] = []
+        for folder, folders, files in os.walk(self._top, followlinks=True):
+            folders.sort()
+            databases += [Path(folder, name) for name in (*folders, *files) if name.endswith(".lmdb")]
+            folders[:] = [name for name in folders if not name.endswith(".lmdb") and not name.startswith(".")]
+            pictures = 0
+            for name in sorted(files):
+                stem, suffix = os.path.splitext(name)
+                suffix = suffix.lower()
+                if suffix in self._suffixes:
+                    found.setdefault(stem, os.path.join(folder, name))
+                elif suffix == ".tar":
+                    self._add_members(Path(folder, name), found)
+                pictures += suffix in IMAGE_SUFFIXES
+            if self._kind == "video" and pictures:
+                found.setdefault(os.path.basename(folder), folder)
+        return found, databases
+
+    def _add_members(self, tar: Path, found: dict[str, str]) -> None:
+        try:
+            with tarfile.open(tar) as archive:
+                for info in archive:
+                    stem, suffix = os.path.splitext(os.path.basename(info.name))
+                    if info.isreg() and suffix.lower() in self._suffixes:
+                        found.setdefault(
+                            stem, member(str(tar), name=info.name, offset=info.offset_data, size=info.size)
+                        )
+        except (tarfile.TarError, OSError) as error:
+            raise DataError(f"{tar}: cannot be read as a tar ({error})") from error
+
+    @property
+    def _elsewhere(self) -> dict[str, str]:
+        return self._walked[0]
+
+    @cached_property
+    def _databases(self) -> list[tuple[Path, Any]]:
+        if not self._walked[1]:
+            return []
+        try:
+            import lmdb  # type: ignore[import-untyped, import-not-found, unused-ignore]
+        except ImportError as error:
+            raise PluginError(
+                f"{self._walked[1][0]}: to read it, pip install 'antmmf-vision[lmdb]' ({error})"
+            ) from error
+        return [
+            (path, lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False)) for path in self._walked[1]
+        ]
+
+    def _in_lmdb(self, stem: str) -> str | None:
+        for path, database in self._databases:
+            with database.begin() as transaction:
+                if transaction.get(stem.encode()) is not None:
+                    return f"{path}/{stem}"
+        return None

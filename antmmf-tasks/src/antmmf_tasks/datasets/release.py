@@ -1,0 +1,181 @@
+"""What the data sets of the field have in common: files of a publisher, media somewhere below them, splits."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from antmmf.contracts import Record
+from antmmf.errors import DataError
+
+from antmmf_tasks.datasets.media import Kind, MediaFinder
+
+Missing = Literal["fail", "drop"]
+Split = Literal["train", "val", "test"]
+Sizes = Mapping[str, tuple[int, int]]
+
+_MOST_WORDS = 1000
+_NUM_NAMED = 3
+_NUM_FOLDERS = 1000
+_LOG = logging.getLogger("antmmf")
+
+
+class Release(ABC):
+    """Base of a data set: a subclass says where its files come from and yields their ``items``.
+
+    ``data_root_dir`` holds the annotation files, in itself or a folder ``annotations``; media lie anywhere below
+    ``media_dir``, by default the root. Media that do not exist fail, or are dropped, with one summary.
+    """
+
+    home: ClassVar[str]  # where the files come from
+    terms: ClassVar[str]  # of use, in a sentence
+    kind: ClassVar[Kind] = "video"
+    sizes: ClassVar[Sizes] = {}  # split -> records and texts of a complete copy
+    hashes: ClassVar[Mapping[str, str]] = {}  # file -> sha256 of what was published
+
+    def __init__(
+        self,
+        *,
+        data_root_dir: Path,
+        split: str,
+        media_dir: Path | None = None,
+        missing: Missing = "fail",
+    ) -> None:
+        self.root = Path(os.path.abspath(Path(data_root_dir).expanduser()))
+        self.split, self.missing = split, missing
+        self.media_dir = self.root / Path(media_dir or ".").expanduser()
+        self._dropped: dict[str, tuple[int, list[str]]] = {}
+        self._found: dict[str, str | None] = {}
+        self._finder = MediaFinder(self.media_dir, kind=self.kind)
+
+    @abstractmethod
+    def files(self) -> Sequence[Path]:
+        """The annotation files of the split. Raises ``DataError`` where one is missing."""
+
+    @abstractmethod
+    def items(self) -> Iterator[Record]:
+        """The records, with what ``media_of`` gives; raises ``DataError`` with file:line."""
+
+    @property
+    def part(self) -> str:
+        """What of the release is read, as it is called in ``sizes``."""
+        return self.split
+
+    def sources(self) -> Sequence[Path]:
+        """The annotation files, and the folders of the media, so that media that come or go are noticed."""
+        return [*self.files(), *self._media_folders()]
+
+    def records(self) -> Iterator[Record]:
+        """Every record of the split whose media exist and whose texts can be used; what is left out is summed up."""
+        self._dropped.clear()
+        count = 0
+        for record in self.items():
+            count += 1
+            yield record
+        name = f"{type(self).__name__.lower()} {self.part}"
+        absent, places = self._dropped.pop("media that do not exist", (0, []))
+        if absent and (self.missing == "fail" or not count):
+            hint = "; missing: drop leaves them out" if self.missing == "fail" and count else ""
+            raise DataError(
+                f"{name}: {absent} media do not exist in {self.media_dir}, such as {', '.join(places)}{hint}",
+                reason="missing",
+            )
+        if absent:
+            self._dropped["media that do not exist"] = absent, places
+        for what, (number, where) in self._dropped.items():
+            _LOG.warning("%s: left out %d %s, such as %s", name, number, what, ", ".join(where))
+
+    def file(self, *names: str) -> Path:
+        """The first of ``names`` that exists in the root or in ``annotations``. Raises ``DataError``."""
+        if not self.root.is_dir():
+            raise DataError(f"data_root_dir {self.root} is not a folder", reason="missing")
+        path = self.find_file(*names)
+        if path is None:
+            there = sorted(entry.name for entry in self.root.iterdir())
+            shown = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
+            raise DataError(
+                f"{self.root} must hold {' or '.join(names)} (from {self.home}); it holds {shown or 'nothing'}",
+                reason="missing",
+            )
+        return path
+
+    def find_file(self, *names: str) -> Path | None:
+        """The first of ``names`` that exists, or None."""
+        places = (self.root / folder / name for name in names for folder in ("", "annotations"))
+        return next((path for path in places if path.is_file()), None)
+
+    def media_of(self, name: str, place: str) -> str | None:
+        """The media called ``name``, which stands at ``place``; None where there is none, which is counted."""
+        if name not in self._found:
+            self._found[name] = self._finder.find(name) if self._finder.inside(name) else None
+        found = self._found[name]
+        if found is None:
+            outside = not self._finder.inside(name)
+            what = "media names that lead out of the data root" if outside else "media that do not exist"
+            self.drop(what, f"{name!r} ({place})")
+        return found
+
+    def texts_of(self, texts: Iterable[object], place: str) -> tuple[str, ...]:
+        """The texts that can be used, each with single spaces; empty ones and books are counted and left out."""
+        good = []
+        for text in texts:
+            words = text.split() if isinstance(text, str) else []
+            if words and len(words) <= _MOST_WORDS:
+                good.append(" ".join(words))
+            else:
+                what = f"texts of more than {_MOST_WORDS} words" if words else "empty texts"
+                self.drop(what, place)
+        return tuple(good)
+
+    def drop(self, what: str, where: str) -> None:
+        """Count something that is left out; the first few places are told at the end."""
+        number, places = self._dropped.get(what, (0, []))
+        self._dropped[what] = number + 1, [*places, where] if number < _NUM_NAMED else places
+
+    def only_new(self, seen: set[str], key: str, place: str) -> str:
+        """``key``, which must not have been ``seen``. Raises ``DataError``."""
+        if key in seen:
+            raise DataError(f"{place}: {key!r} is there twice; each must be there once")
+        seen.add(key)
+        return key
+
+    def _media_folders(self) -> list[Path]:
+        if not self.media_dir.is_dir():
+            raise DataError(f"media_dir {self.media_dir} is not a folder", reason="missing")
+        inside = sorted(entry.path for entry in os.scandir(self.media_dir) if entry.is_dir())
+        return [self.media_dir, *map(Path, inside[:_NUM_FOLDERS])]
+
+
+def need(values: object, field: str, place: str) -> object:
+    """``values[field]``. Raises ``DataError`` where there is none: mostly another file under this one's name."""
+    if not isinstance(values, dict) or values.get(field) is None:
+        there = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
+        raise DataError(f"{place}: must have {field!r}, has {there[:200] or 'nothing'}; is it the right file?")
+    return values[field]
+
+
+def text(values: object, field: str, place: str) -> str:
+    """``values[field]`` as a text; a number becomes one. Raises ``DataError``."""
+    found = need(values, field, place)
+    if isinstance(found, bool) or not isinstance(found, str | int | float):
+        raise DataError(f"{place}: {field!r} must be a text, is {type(found).__name__}")
+    return str(found).strip()
+
+
+def listed(values: object, field: str, place: str) -> list[object]:
+    """``values[field]`` as a list. Raises ``DataError``."""
+    found = need(values, field, place)
+    if not isinstance(found, list):
+        raise DataError(f"{place}: {field!r} must be a list, is {type(found).__name__}")
+    return found
+
+
+def held_out(key: str, share: float) -> bool:
+    """Whether ``key`` belongs to the ``share`` of training data that is kept for validation: a function of it alone."""
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
