@@ -133,7 +133,9 @@ def open_index(dataset: Dataset, *, name: str, version: str, parameters: Mapping
         prepare = getattr(dataset, "prepare", None)
         if prepare is not None:
             prepare()
-        key = hashed(_SCHEMA_VERSION, name, version, plain, *_contents(dataset.sources(), name, known.with_suffix(".json")))
+        key = hashed(
+            _SCHEMA_VERSION, name, version, plain, *_contents(dataset.sources(), name, known.with_suffix(".json"))
+        )
         path = folder / f"{name.rpartition(':')[2]}-{key:016x}"
         if not path.is_dir():
             _build(dataset, name=name, path=path)

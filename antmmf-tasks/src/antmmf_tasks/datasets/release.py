@@ -7,6 +7,7 @@ import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -51,6 +52,7 @@ class Release(ABC):
         self.media_dir = self.root / Path(media_dir or ".").expanduser()
         self._dropped: dict[str, tuple[int, list[str]]] = {}
         self._found: dict[str, str | None] = {}
+        self._absent: dict[str, str] = {}  # name -> where it is first named
         self._finder = MediaFinder(self.media_dir, kind=self.kind)
 
     @abstractmethod
@@ -73,22 +75,30 @@ class Release(ABC):
     def records(self) -> Iterator[Record]:
         """Every record of the split whose media exist and whose texts can be used; what is left out is summed up."""
         self._dropped.clear()
+        self._absent.clear()
         count = 0
         for record in self.items():
             count += 1
             yield record
         name = f"{type(self).__name__.lower()} {self.part}"
-        absent, places = self._dropped.pop("media that do not exist", (0, []))
-        if absent and (self.missing == "fail" or not count):
-            hint = "; missing: drop leaves them out" if self.missing == "fail" and count else ""
-            raise DataError(
-                f"{name}: {absent} media do not exist in {self.media_dir}, such as {', '.join(places)}{hint}",
-                reason="missing",
-            )
-        if absent:
-            self._dropped["media that do not exist"] = absent, places
+        if self._absent:
+            self._tell_absent(name, count)
         for what, (number, where) in self._dropped.items():
             _LOG.warning("%s: left out %d %s, such as %s", name, number, what, ", ".join(where))
+
+    def _tell_absent(self, name: str, count: int) -> None:
+        """Say once which media are missing; ``DataError`` unless they are to be dropped and something is left."""
+        first = ", ".join(f"{media} ({place})" for media, place in islice(self._absent.items(), _NUM_NAMED))
+        rest = len(self._absent) - _NUM_NAMED
+        summary = (
+            f"{name}: {len(self._absent)} of {len(self._found)} media do not exist: {first}"
+            f"{f' and {rest} more' if rest > 0 else ''}; they should lie in {self.media_dir}"
+        )
+        if self.missing == "fail":
+            raise DataError(f"{summary}; missing: drop leaves them out", reason="missing")
+        if not count:
+            raise DataError(f"{summary}; nothing is left", reason="missing")
+        _LOG.warning("%s; left out", summary)
 
     def file(self, *names: str) -> Path:
         """The first of ``names`` that exists in the root or in ``annotations``. Raises ``DataError``."""
@@ -112,12 +122,16 @@ class Release(ABC):
     def media_of(self, name: str, place: str) -> str | None:
         """The media called ``name``, which stands at ``place``; None where there is none, which is counted."""
         if name not in self._found:
-            self._found[name] = self._finder.find(name) if self._finder.inside(name) else None
+            if not self._finder.inside(name):
+                message = f"{place}: {name!r} leads out of {self.media_dir}; media must lie below it"
+                if self.missing == "fail":
+                    raise DataError(message)
+                self.drop("media names that lead out of the data root", f"{name!r} ({place})")
+                return None
+            self._found[name] = self._finder.find(name)
         found = self._found[name]
         if found is None:
-            outside = not self._finder.inside(name)
-            what = "media names that lead out of the data root" if outside else "media that do not exist"
-            self.drop(what, f"{name!r} ({place})")
+            self._absent.setdefault(name, place)
         return found
 
     def texts_of(self, texts: Iterable[object], place: str) -> tuple[str, ...]:
