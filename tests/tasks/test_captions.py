@@ -237,7 +237,7 @@ def test_two_captions_files_must_be_told_apart(folder: Folder) -> None:
             b'{"media": "a.mp4", "caption": "x"}\n{"media": \n',
             r"captions\.jsonl:2: not a line of JSON",
         ),
-        ("captions.jsonl", b"[1]\n", r"captions\.jsonl:1: expected a JSON object, got list"),
+        ("captions.jsonl", b"[1]\n", r"captions\.jsonl:1: expected a JSON object, got a list"),
         (
             "captions.jsonl",
             b'{"media": "a.mp4", "caption": ["x", []]}\n',

@@ -111,30 +111,32 @@ class Captions(Release):
         path = self.files()[0]
         columns = self._columns(path)
         divided = None if columns["split"] else _divide(set(self._groups(path, columns)))
-        merged: dict[_Key, tuple[str, list[str]]] = {}  # -> group and texts
-        homes: dict[str, tuple[str, str]] = {}  # name -> split and place of its first row
+        merged: dict[_Key, list[str]] = {}
+        groups: dict[str, str] = {}
+        homes: dict[str, tuple[Split, str]] = {}  # name -> split and place of its first row
         for place, row in rows(path):
             name = _text(place, row, columns["media"])
-            group = name if columns["group"] is None else _text(place, row, columns["group"])
-            split = divided[group] if divided is not None else _split(place, row, columns["split"])
+            if columns["group"] is not None:
+                groups[name] = _text(place, row, columns["group"])
+            split = divided[groups.get(name, name)] if divided is not None else _split(place, row, columns["split"])
             home = homes.setdefault(name, (split, place))
             if home[0] != split:
                 raise _in_two_splits(name, split, place, home)
-            if split == self.split:
+            if split == self.split and self.media_of(name, place) is not None:
                 start, end = _seconds(place, row, columns["start"]), _seconds(place, row, columns["end"])
                 if end is not None and end <= (start or 0):
                     raise DataError(f"{place}: end {end:g} must be after start {start or 0:g}")
-                if self.media_of(name, place) is not None:
-                    _, texts = merged.setdefault((name, start, end), (group, []))
-                    texts += self.texts_of(_texts(place, row, columns["text"]), place)
+                texts = self.texts_of(_texts(place, row, columns["text"]), place)
+                merged.setdefault((name, start, end), []).extend(texts)
         self._check(path, homes)
         top = len(str(self.media_dir)) + 1
-        for (name, start, end), (group, texts) in merged.items():
+        for (name, start, end), found in merged.items():
             media = self._found[name]
             assert media is not None
-            if texts:
+            if found:
+                extras = {"group": groups[name]} if name in groups else {}
                 key = media[top:] + _span(start, end)
-                yield Record(key, media, start, end, tuple(texts), language=self.language, extras={"group": group})
+                yield Record(key, media, start, end, tuple(found), language=self.language, extras=extras)
 
     def split_table(self) -> list[tuple[str, str, str]]:
         """(media, group, split) of every media in the file, sorted; nothing where the file itself has the splits."""
@@ -200,22 +202,27 @@ def _in_two_splits(name: str, split: str, place: str, before: tuple[str, str]) -
 
 def _texts(place: str, row: Mapping[str, Json], column: str | None) -> list[Json]:
     """One text, or a list of them."""
-    assert column is not None
-    value: Json = row.get(column)
-    for text in value if isinstance(value, list) else [value]:
-        if text is not None and (isinstance(text, bool) or not isinstance(text, str | int | float)):
-            raise DataError(f"{place}: {column} must be a text, or a list of them, got {text!r}")
-    return [text if text is None else str(text) for text in value] if isinstance(value, list) else [value]
+    value: Json = row.get(column or "")
+    texts = value if type(value) is list else [value]
+    for number, text in enumerate(texts):
+        if type(text) is not str and text is not None:
+            texts[number] = _checked(place, text, column)
+    return texts
 
 
 def _text(place: str, row: Mapping[str, Json], column: str | None) -> str:
-    assert column is not None
-    value: Json = row.get(column)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or not value.strip():
+    value: Json = row.get(column or "")
+    text = value.strip() if type(value) is str else _checked(place, value, column)
+    if not text:
         raise DataError(f"{place}: {column} must be a text that is not empty, got {value!r}")
-    return value.strip()
+    return text
+
+
+def _checked(place: str, value: Json, column: str | None) -> str:
+    """A text, or a number as one."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise DataError(f"{place}: {column} must be a text that is not empty, got {value!r}")
+    return str(value)
 
 
 def _seconds(place: str, row: Mapping[str, Json], column: str | None) -> float | None:
@@ -233,7 +240,7 @@ def _seconds(place: str, row: Mapping[str, Json], column: str | None) -> float |
 
 def _split(place: str, row: Mapping[str, Json], column: str | None) -> Split:
     value = _text(place, row, column)
-    split = _SPLIT_NAMES.get(value.lower())
+    split = _SPLIT_NAMES.get(value) or _SPLIT_NAMES.get(value.lower())
     if split is None:
         hint = did_you_mean(value, _SPLIT_NAMES)
         raise DataError(f"{place}: {column} must be train, val or test, got {value!r}{hint}")
@@ -281,4 +288,4 @@ def _span(start: float | None, end: float | None) -> str:
     """What tells the segments of one file apart in a key; nothing for the whole file."""
     if start is None and end is None:
         return ""
-    return f"#{start or 0:g}-" + ("" if end is None else f"{end:g}")
+    return f"#{start or 0:.10g}-" + ("" if end is None else f"{end:.10g}")

@@ -171,21 +171,21 @@ class _Members:
 
 
 def _json_rows(path: Path) -> Rows:
-    load = json.loads
-    with path.open("rb") as file:
+    decode = json.JSONDecoder().raw_decode
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
-            if number == 1:
-                line = line.removeprefix(b"\xef\xbb\xbf")
+            text = line.strip()
+            if not text:
+                continue
             try:
-                values = load(line)
-            except UnicodeDecodeError:
-                raise
+                values, end = decode(text)
             except ValueError as error:
-                if not line.strip():
-                    continue
+                if isinstance(error, UnicodeDecodeError):
+                    raise
                 raise DataError(f"{path}:{number}: not a line of JSON ({error})") from error
-            if not isinstance(values, dict):
-                raise DataError(f"{path}:{number}: expected a JSON object, got {type(values).__name__}")
+            if type(values) is not dict or end != len(text):
+                found = f"a {type(values).__name__}" if end == len(text) else f"more behind it: {text[end:][:40]!r}"
+                raise DataError(f"{path}:{number}: expected a JSON object, got {found}")
             yield f"{path}:{number}", values
 
 

@@ -121,6 +121,9 @@ class Release(ABC):
 
     def media_of(self, name: str, place: str) -> str | None:
         """The media called ``name``, which stands at ``place``; None where there is none, which is counted."""
+        found = self._found.get(name)
+        if found is not None:
+            return found
         if name not in self._found:
             if not self._finder.inside(name):
                 message = f"{place}: {name!r} leads out of {self.media_dir}; media must lie below it"
@@ -129,10 +132,9 @@ class Release(ABC):
                 self.drop("media names that lead out of the data root", f"{name!r} ({place})")
                 return None
             self._found[name] = self._finder.find(name)
-        found = self._found[name]
-        if found is None:
+        if self._found[name] is None:
             self._absent.setdefault(name, place)
-        return found
+        return self._found[name]
 
     def texts_of(self, texts: Iterable[object], place: str) -> tuple[str, ...]:
         """The texts that can be used, each with single spaces; empty ones and books are counted and left out."""
