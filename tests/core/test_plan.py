@@ -360,7 +360,7 @@ def test_the_json_schema_accepts_what_plans(source: Path) -> None:
         {"input_attributes": {"reader": 5}},
         {"input_attributes": {"eval_transform": {"params": {}}}},
         {"metrics": "recall"},
-        {"dataset_attributes": {"train": ["shapes", "shapes"]}},
+        {"dataset_attributes": {"val": ["shapes", "shapes"]}},
         {"includes": "base.yml"},
         {"task_attributes": None},
     ],

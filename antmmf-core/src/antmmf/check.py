@@ -112,6 +112,8 @@ class _Checker:
         """Build the encoders and the task, and push one batch through the encoders."""
         plan, sampler = self.plan, self.plan.inputs["sampler"]
         picks = self.attempt(sampler, lambda: _picks(sampler.build()))
+        for other in (part for key, part in plan.inputs.items() if key.startswith("sampler.")):
+            self.attempt(other, lambda other=other: _picks(other.build()))  # type: ignore[misc]
         sizes = dict(self._frame_sizes())
         with FakeTensorMode(allow_non_fake_inputs=True):
             assets = RunAssets(texts=lambda: iter(["a red circle moves to the left"]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from antmmf.config.faults import Fault, faults
 from antmmf.config.layers import Layers, load
 from antmmf.config.overrides import apply_arguments
 from antmmf.config.reader import Path_, dotted
-from antmmf.config.schema import BLOCKS, Block, RunConfig, known_keys, section_of
+from antmmf.config.schema import BLOCKS, Block, RunConfig, TrainBlock, known_keys, section_of
 from antmmf.errors import ConfigError, PluginError, Problem, did_you_mean
 from antmmf.plugins import Broken, apply_defaults, load_plugins
 from antmmf.recipes import find_config
@@ -41,6 +41,14 @@ class DataPlan:
     datasets: dict[str, Plan]
     inputs: dict[str, Plan]
     registry: Registry
+
+    def parts(self, split: str) -> list[str]:
+        """What the data sets of a split are called in ``datasets``: of several, ``train``, ``train.1`` and so on."""
+        return [name for name in self.datasets if name.partition(".")[0] == split]
+
+    def train_block(self, name: str) -> TrainBlock:
+        """What the config says of a data set to train on beside its parameters."""
+        return self.config.dataset_attributes.train[int(name.partition(".")[2] or 0)]
 
 
 @dataclass(frozen=True)
@@ -131,9 +139,23 @@ def plan_data(source: str, arguments: Sequence[str] = (), *, registry: Registry)
 def _data_plans(plans: dict[str, Plan]) -> dict[str, Any]:
     inputs = "input_attributes."
     return {
-        "datasets": {s: plans[f"dataset_attributes.{s}.0"] for s in SPLITS if f"dataset_attributes.{s}.0" in plans},
-        "inputs": {key.removeprefix(inputs): plan for key, plan in plans.items() if key.startswith(inputs)},
+        "datasets": {name: plans[key] for key, name in _dataset_names(plans)},
+        "inputs": {key.removeprefix(inputs): plan for key, plan in plans.items() if key.startswith(inputs)}
+        | {
+            f"sampler.{name}": plans[f"{key}.sampler"]
+            for key, name in _dataset_names(plans)
+            if f"{key}.sampler" in plans
+        },
     }
+
+
+def _dataset_names(plans: dict[str, Plan]) -> Iterator[tuple[str, str]]:
+    """Key of each planned data set and what it is called: its split; of several, from the second on with a number."""
+    for split in SPLITS:
+        for number in range(sum(key.startswith(f"dataset_attributes.{split}.") for key in plans)):
+            key = f"dataset_attributes.{split}.{number}"
+            if key in plans:
+                yield key, f"{split}.{number}" if number else split
 
 
 SHARED = {"model_attributes": "weights_dir", "dataset_attributes": "data_root_dir"}
@@ -265,6 +287,10 @@ def _plan_blocks(config: RunConfig, planner: Planner, *, only: tuple[str, ...] =
             plan = planner.plan(block, kind, parts) if block is not None else None
             if plan is not None:
                 plans[path] = plan
+            sampler = block.sampler if isinstance(block, TrainBlock) else None
+            picks = planner.plan(sampler, "samplers", (*parts, "sampler")) if sampler is not None else None
+            if picks is not None:
+                plans[f"{path}.sampler"] = picks
     for section, name in SHARED.items():
         taken = any(name in plan.params for key, plan in plans.items() if key.startswith(section))
         if planner.shared[section] and not taken and not planner.problems and section.startswith(only):
@@ -290,6 +316,10 @@ def _cross_check(config: RunConfig, plans: dict[str, Plan], planner: Planner) ->
     if "train" in train.run_type.split("+"):
         if not config.dataset_attributes.train:
             planner.problem(("dataset_attributes", "train"), f"must name a data set for run_type {train.run_type!r}")
+        weights = [block.weight for block in config.dataset_attributes.train]
+        if None in weights and any(weights):
+            message = "must be given for all data sets to train on, or for none: some have one and some do not"
+            planner.problem(("dataset_attributes", "train", weights.index(None), "weight"), message)
         if train.max_iterations is None and train.max_epochs is None:
             planner.problem((*at, "max_iterations"), "must be given, or max_epochs: they say how long to train")
         if train.monitored_metric and not config.dataset_attributes.val:
@@ -331,5 +361,5 @@ def resolve(config: RunConfig, plans: dict[str, Plan]) -> dict[str, Any]:
         node: Any = values
         for part in parents:
             node = node[part]
-        node[last] = plan.block()
+        node[last] = {**(node[last] or {}), **plan.block()}
     return values

@@ -32,10 +32,18 @@ from antmmf.freeze import freeze
 from antmmf.memory import is_out_of_memory
 from antmmf.optim import Group, build_optimizer, parameter_groups
 from antmmf.origin import Origin, find_origin
-from antmmf.plan import ENCODERS, NO_FP16, RunPlan
+from antmmf.plan import ENCODERS, NO_FP16, SPLITS, RunPlan
 from antmmf.plugins import register
 from antmmf.predict import write_predictions
-from antmmf.run_data import build_loader, lengths, num_workers, open_indexes, open_quarantine, splits_of, training_texts
+from antmmf.run_data import (
+    build_loader,
+    datasets_of,
+    lengths,
+    num_workers,
+    open_indexes,
+    open_quarantine,
+    training_texts,
+)
 from antmmf.run_folder import carried_files, choose_folder, write_results, write_start
 from antmmf.step import Step
 from antmmf.task import Task
@@ -186,7 +194,7 @@ def assemble(
     checkpoints = Checkpoints(folder / "checkpoints", max_ckpt_num=train.max_ckpt_num, world=world)
     files = carried_files(plan)
     origin = find_origin(plan, checkpoints, files["plugins.lock.json"])
-    indexes, tables = open_indexes(plan, splits_of(plan))
+    indexes, tables = open_indexes(plan, datasets_of(plan))
     task, assets = _task_and_assets(plan, origin, indexes, world)
     task.to(device)
     frozen = freeze(task, train.freeze)
@@ -199,7 +207,9 @@ def assemble(
     model = _parallel(plan, task, world, device, amp)
     quarantine = open_quarantine(plan, folder, world)
     loaders = {
-        split: build_loader(plan, split, index, task, quarantine, device, world) for split, index in indexes.items()
+        split: build_loader(plan, split, indexes, task, quarantine, device, world)
+        for split in SPLITS
+        if split in indexes
     }
     metrics = _metrics(plan)
     if frozen:

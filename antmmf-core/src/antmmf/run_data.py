@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 from antmmf.cache import cache_folder
+from antmmf.config.reader import dotted
+from antmmf.config.schema import TrainBlock
 from antmmf.data.index import Index, open_index
 from antmmf.data.loader import Loader
 from antmmf.data.media import SampleReader
+from antmmf.data.mixing import Mixed
 from antmmf.data.quarantine import Quarantine
 from antmmf.data.reader_process import protected
 from antmmf.data.sources import Sources
@@ -26,23 +30,23 @@ from antmmf.task import Task
 _MOST_WORKERS = 16
 
 
-def splits_of(plan: RunPlan) -> list[str]:
-    """The splits that the run reads."""
+def datasets_of(plan: RunPlan) -> list[str]:
+    """What the data sets that the run reads are called in ``plan.datasets``."""
     is_training = "train" in plan.config.training_parameters.run_type.split("+")
-    return [split for split in (SPLITS if is_training else SPLITS[1:]) if split in plan.datasets]
+    return [name for split in (SPLITS if is_training else SPLITS[1:]) for name in plan.parts(split)]
 
 
-def open_indexes(plan: DataPlan, splits: Iterable[str]) -> tuple[dict[str, Index], dict[str, list[tuple[str, ...]]]]:
-    """The index of each of ``splits``; data sets that split by themselves also give their table."""
+def open_indexes(plan: DataPlan, names: Iterable[str]) -> tuple[dict[str, Index], dict[str, list[tuple[str, ...]]]]:
+    """The index of each of the data sets; those that split by themselves also give their table."""
     indexes: dict[str, Index] = {}
     tables: dict[str, list[tuple[str, ...]]] = {}
-    for split in splits:
-        dataset_plan = plan.datasets[split]
+    for name in names:
+        dataset_plan = plan.datasets[name]
         dataset = dataset_plan.build()
         component = dataset_plan.component
         version = f"{component.version} {source_hash(component)}" if component else ""
         with dataset_plan.blamed():
-            indexes[split] = open_index(
+            indexes[name] = open_index(
                 dataset,
                 name=dataset_plan.full_name,
                 version=version,
@@ -50,7 +54,7 @@ def open_indexes(plan: DataPlan, splits: Iterable[str]) -> tuple[dict[str, Index
                 folder=cache_folder() / "index",
             )
             if hasattr(dataset, "split_table"):
-                tables[split] = dataset.split_table()
+                tables[name] = dataset.split_table()
     return indexes, tables
 
 
@@ -62,7 +66,7 @@ def training_texts(plan: RunPlan, indexes: Mapping[str, Index]) -> Callable[[], 
             path = ("training_parameters", "resume_file")
             message = "its checkpoint lacks something that the model is made from, such as a vocabulary; retrain it"
             raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
-        return indexes["train"].texts()
+        return chain.from_iterable(indexes[name].texts() for name in plan.parts("train"))
 
     return texts
 
@@ -81,33 +85,47 @@ def open_sources(plan: DataPlan, *, train: bool) -> Sources:
 
 
 def sample_reader(
-    plan: DataPlan, split: str, index: Index, *, train: bool, sources: Sources | None = None
+    plan: DataPlan, name: str, index: Index, *, train: bool, sources: Sources | None = None
 ) -> SampleReader:
-    """What reads the samples of a split, as in training or as in evaluation."""
+    """What reads the samples of a data set, as in training or as in evaluation."""
+    block = plan.train_block(name) if train and name in plan.parts("train") else TrainBlock(type=name)
     transform = plan.inputs.get("train_transform" if train else "eval_transform")
     reader, timeout = plan.inputs["reader"], plan.config.input_attributes.read_timeout
     return SampleReader(
         index,
-        dataset=plan.datasets[split].build(),
+        dataset=plan.datasets[name].build(),
         reader=protected(reader.build(), timeout=timeout, setup=_worker_setup(plan)),
         reader_name=reader.full_name,
-        sampler=plan.inputs["sampler"].build(),
+        sampler=plan.inputs.get(f"sampler.{name}", plan.inputs["sampler"]).build(),
         transform=transform.build() if transform else None,
         seed=plan.config.training_parameters.seed,
         train=train,
+        num_texts=block.texts_per_video,
+        by_caption=block.epoch_of == "captions",
         sources=sources or open_sources(plan, train=train),
     )
 
 
 def build_loader(
-    plan: RunPlan, split: str, index: Index, task: Task, quarantine: Quarantine, device: torch.device, world: World
+    plan: RunPlan,
+    split: str,
+    indexes: Mapping[str, Index],
+    task: Task,
+    quarantine: Quarantine,
+    device: torch.device,
+    world: World,
 ) -> Loader:
     """The loader of one split, for this process of ``world``."""
     train = plan.config.training_parameters
     is_train = split == "train"
     sources = open_sources(plan, train=is_train)
+    names = plan.parts(split)
+    parts = [sample_reader(plan, name, indexes[name], train=is_train, sources=sources) for name in names]
+    if len(parts) > 1:
+        _check_sizes(plan, dict(zip(names, parts, strict=True)))
+    weights = [plan.train_block(name).weight for name in names] if is_train else []
     return Loader(
-        sample_reader(plan, split, index, train=is_train, sources=sources),
+        Mixed(parts) if len(parts) > 1 else parts[0],
         task.collator(is_train),
         batch_size=train.batch_size if is_train else train.test_batch_size or train.batch_size,
         train=is_train,
@@ -121,8 +139,19 @@ def build_loader(
         multiprocessing_context=train.worker_start_method,
         shuffle=plan.config.input_attributes.shuffle,
         prefetch=sources.prefetch if is_train else None,
+        weights=[weight for weight in weights if weight] or None,
         worker_setup=_worker_setup(plan),
     )
+
+
+def _check_sizes(plan: RunPlan, parts: Mapping[str, SampleReader]) -> None:
+    """A step takes its batch from one data set, which must have so many samples. Raises ``ConfigError``."""
+    batch = plan.config.training_parameters.batch_size
+    for name, part in parts.items():
+        if len(part) < batch:
+            message = f"must have at least batch_size {batch} samples to be mixed with others, has {len(part)}"
+            where = plan.datasets[name]
+            raise ConfigError(Problem(dotted(where.path), where.where, message))
 
 
 def num_workers(plan: RunPlan, device: torch.device, world: World) -> int:
@@ -150,7 +179,22 @@ def lengths(plan: RunPlan, loaders: Mapping[str, Loader]) -> Iterator[str]:
     batch = plan.config.training_parameters.batch_size
     for split, loader in loaders.items():
         if split == "train":
-            steps = f"{loader.num_samples:,} samples in batches of {batch} = {loader.steps_per_epoch:,} steps"
-            yield f"train: 1 epoch = {steps}"
+            shares = loader.shares
+            for name, part, steps in zip(plan.parts("train"), loader.parts, shares, strict=True):
+                begin = f"{plan.datasets[name].full_name}:" if len(shares) > 1 else "1 epoch ="
+                yield f"train: {begin} {_unit(part)} in batches of {batch} = {steps:,} steps"
+            if len(shares) > 1:
+                yield f"train: 1 epoch = {loader.steps_per_epoch:,} steps, each from one of {len(shares)} data sets"
         else:
             yield f"{split}: {loader.num_samples:,} samples"
+
+
+def _unit(part: SampleReader) -> str:
+    """What an epoch of a data set is: so many videos with so many of their texts, or so many captions."""
+    num_texts = part.index.num_texts
+    if part.by_caption:
+        return f"{len(part):,} captions of {len(part.index):,} videos"
+    if num_texts <= len(part.index):
+        return f"{len(part):,} samples"
+    mean = num_texts / len(part.index)
+    return f"{len(part):,} videos x {part.num_texts} of {mean:.3g} captions"

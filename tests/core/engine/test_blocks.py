@@ -57,16 +57,16 @@ def test_epochs_and_seeds_have_orders_of_their_own_and_blocks_are_mixed() -> Non
 def test_a_loader_in_blocks_resumes_and_shares_like_any_other(tmp_path: Path) -> None:
     options = {"num": 60, "batch_size": 8, "shuffle": "blocks"}
     whole = toy_loader(tmp_path, **options)
-    whole._index.blocks = np.array([20, 20, 20])
+    whole.parts[0].index.blocks = np.array([20, 20, 20])
     steps = ids(whole.epoch(1))
     assert sorted(flat(whole.epoch(1))) != flat(whole.epoch(1))
     assert len(set(flat(whole.epoch(1)))) == 56
     later = toy_loader(tmp_path, **options)
-    later._index.blocks = np.array([20, 20, 20])
+    later.parts[0].index.blocks = np.array([20, 20, 20])
     assert ids(later.epoch(1, start=24)) == steps[3:]
     shares = [toy_loader(tmp_path, rank=rank, num_ranks=3, **options) for rank in range(3)]
     for share in shares:
-        share._index.blocks = np.array([20, 20, 20])
+        share.parts[0].index.blocks = np.array([20, 20, 20])
     parts = [ids(share.epoch(1)) for share in shares]
     assert [[id for part in own for id in part] for own in zip(*parts, strict=True)] == steps
 
@@ -74,7 +74,7 @@ def test_a_loader_in_blocks_resumes_and_shares_like_any_other(tmp_path: Path) ->
 def test_the_files_of_this_window_and_the_next_are_asked_for_before_they_are_needed(tmp_path: Path) -> None:
     asked: list[list[str]] = []
     loader = toy_loader(tmp_path, num=40, batch_size=2, shuffle="blocks", prefetch=asked.append)
-    loader._index.blocks = np.array([2] * 20)
+    loader.parts[0].index.blocks = np.array([2] * 20)
     list(loader.epoch(1))
     assert [len(files) for files in asked] == [16, 12, 12]  # 8 and 8, 8 and 4, 4 and the first 8 of the next epoch
     first = {f"clip{row}" for row in range(0, 40, 2)}

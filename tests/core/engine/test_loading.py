@@ -82,7 +82,7 @@ def test_skipping_reads_nothing(tmp_path: Path) -> None:
     loader = toy_loader(tmp_path, num=8)
     read = []
     record = Index.record
-    loader._index.record = lambda row: read.append(row) or record(loader._index, row)  # type: ignore[method-assign, func-returns-value]
+    loader.parts[0].index.record = lambda row: read.append(row) or record(loader.parts[0].index, row)  # type: ignore[method-assign, func-returns-value]
     next(loader.epoch(1, start=4))
     assert len(read) == 4
 

@@ -23,8 +23,18 @@ def json_schema(registry: Registry) -> dict[str, Any]:
         required = [] if owner["properties"][name].get("default") else ["type"]
         definitions.setdefault(kind, _block(registry, kind, required))
         owner["properties"][name] = _point_to(owner["properties"][name], f"#/$defs/{kind}")
+    _allow_train_blocks(definitions)
     definitions.pop("Block", None)
     return schema
+
+
+def _allow_train_blocks(definitions: dict[str, Any]) -> None:
+    """A data set to train on may have more keys than others."""
+    block = definitions["TrainBlock"]["properties"]
+    block["type"] = definitions["datasets"]["anyOf"][0]
+    block["sampler"] = _point_to(block["sampler"], "#/$defs/samplers")
+    choices = [{"$ref": "#/$defs/datasets"}, {"$ref": "#/$defs/TrainBlock"}]
+    definitions["DatasetAttributes"]["properties"]["train"]["items"] = {"anyOf": choices}
 
 
 def _block(registry: Registry, kind: str, required: list[str]) -> dict[str, Any]:

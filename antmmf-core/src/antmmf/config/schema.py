@@ -47,10 +47,27 @@ class ModelAttributes(Section):
     )
 
 
+class TrainBlock(Block):
+    """A data set to train on, and what part it has in an epoch."""
+
+    weight: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="of several, its share of the steps; none: by their sizes, each record once an epoch"
+    )
+    epoch_of: Literal["videos", "captions"] = Field(
+        default="videos", description="what is seen once an epoch: each record with drawn texts, or each of its texts"
+    )
+    texts_per_video: Positive = Field(default=1, description="texts drawn for a record, as far as it has so many")
+    sampler: Block | None = Field(
+        default=None, description="picks the frames of this one; none: input_attributes.sampler"
+    )
+
+
 class DatasetAttributes(Section):
     """The data sets of each split."""
 
-    train: list[Block] = Field(default_factory=list, max_length=1, description="what is trained on")
+    train: list[TrainBlock] = Field(
+        default_factory=list, description="what is trained on; of several, each step takes its batch from one"
+    )
     val: list[Block] = Field(default_factory=list, max_length=1, description="chooses the best checkpoint")
     test: list[Block] = Field(default_factory=list, max_length=1, description="evaluated once, at the end")
     data_root_dir: str | None = Field(

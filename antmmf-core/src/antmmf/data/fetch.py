@@ -14,6 +14,7 @@ from antmmf.batch import Batch
 from antmmf.contracts import Collator, Sample
 from antmmf.data.keyed import hashed
 from antmmf.data.media import SampleReader
+from antmmf.data.mixing import Mixed
 from antmmf.data.order import Rows
 from antmmf.data.quarantine import BadSample, Policy
 from antmmf.data.sources import source_of
@@ -22,7 +23,7 @@ from antmmf.errors import AntmmfError, DataError, PluginError, is_transient
 _WAITS = (0.2, 0.8, 3.2, 12.8)  # seconds between the tries of what a network or a disk is to blame for
 _SUBSTITUTE_TRIES = 8
 
-Request: TypeAlias = tuple[int, Rows]  # epoch and rows of one micro-batch
+Request: TypeAlias = tuple[int, Rows]  # epoch and items of one micro-batch
 
 
 @dataclass(frozen=True)
@@ -43,23 +44,24 @@ class Fetched:
 class Fetch(Dataset[Any]):
     """Reads and collates one micro-batch; errors for the user are returned: raising in a worker mangles them."""
 
-    def __init__(self, reader: SampleReader, collate: Collator, *, policy: Policy, seed: int) -> None:
+    def __init__(self, reader: SampleReader | Mixed, collate: Collator, *, policy: Policy, seed: int) -> None:
         self.reader = reader
         self.collate = collate
         self.policy = policy
         self.seed = seed
 
     def __getitem__(self, request: Request) -> Fetched | AntmmfError:
-        epoch, rows = request
+        epoch, items = request
         started = time.perf_counter()
         samples: list[Sample] = []
         bad: list[BadSample] = []
         num_read = 0
         try:
-            for row in rows.tolist():
-                for candidate in self._candidates(row, epoch):
+            for item in items.tolist():
+                reader, own = self.reader.part(item)
+                for candidate in self._candidates(reader, own, epoch):
                     num_read += 1
-                    found = read_sample(self.reader, candidate, epoch=epoch)
+                    found = read_sample(reader, candidate, epoch=epoch)
                     if isinstance(found, Sample):
                         samples.append(found)
                         break
@@ -69,28 +71,28 @@ class Fetch(Dataset[Any]):
         except AntmmfError as error:
             return error
 
-    def _candidates(self, row: int, epoch: int) -> Iterator[int]:
-        """The row itself, then the rows that may take its place: a function of seed, epoch and id only."""
-        yield row
+    def _candidates(self, reader: SampleReader, item: int, epoch: int) -> Iterator[int]:
+        """The item itself, then those that may take its place: a function of seed, epoch and id only."""
+        yield item
         if self.policy == "substitute":
-            index = self.reader.index
+            id = int(reader.index.ids[reader.row(item)])
             for attempt in range(_SUBSTITUTE_TRIES):
-                yield hashed(self.seed, epoch, int(index.ids[row]), "substitute", attempt) % len(index)
+                yield hashed(self.seed, epoch, id, "substitute", attempt) % len(reader)
 
 
-def read_sample(reader: SampleReader, row: int, *, epoch: int) -> Sample | BadSample:
-    """The sample at ``row``, or what is wrong with it. Raises ``DataError`` for what is no fault of it and does not
+def read_sample(reader: SampleReader, item: int, *, epoch: int) -> Sample | BadSample:
+    """The sample of ``item``, or what is wrong with it. Raises ``DataError`` for what is no fault of it and does not
     pass, and ``PluginError`` where the reader cannot be used at all."""
     for wait in (*_WAITS, None):
         try:
-            return reader.read(row, epoch=epoch)
+            return reader.read(item, epoch=epoch)
         except (MemoryError, PluginError):
             raise
         except Exception as error:
             if not is_transient(error):
-                return _bad(reader, row, error)
+                return _bad(reader, reader.row(item), error)
             if wait is None:
-                media = reader.index.record(row).media
+                media = reader.index.record(reader.row(item)).media
                 raise DataError(
                     f"{media}: {_said(error)}, {len(_WAITS) + 1} times in {sum(_WAITS):.0f} s: the network's or the "
                     "machine's fault, so it is not quarantined; training_parameters.resume auto goes on from here"

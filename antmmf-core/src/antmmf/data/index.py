@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
@@ -89,6 +90,23 @@ class Index:
                 del self._chunks[next(iter(self._chunks))]
         self._chunks[number] = found
         return found
+
+    @cached_property
+    def first_texts(self) -> npt.NDArray[np.int64]:
+        """The number of each record's first text among all texts, and last the number of them (len + 1,); a record
+        without texts counts as one."""
+        counts = []
+        for chunk in range(self._file.num_record_batches):
+            batch = self._file.get_batch(chunk)
+            lengths = batch.column("texts").value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+            counts.append(np.maximum(lengths, 1))
+        return np.concatenate([[0], np.cumsum(np.concatenate(counts), dtype=np.int64)])
+
+    @cached_property
+    def num_texts(self) -> int:
+        """The number of all texts of records: captions, without transcripts, questions and options."""
+        columns = (self._file.get_batch(chunk).column("texts") for chunk in range(self._file.num_record_batches))
+        return sum(len(column.flatten()) for column in columns)
 
     def texts(self) -> Iterator[str]:
         """Every text: captions, lines of transcripts, questions and options, in the order of the records."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from antmmf.batch import Batch
 from antmmf.contracts import Collator
 from antmmf.data.fetch import Fetch, Fetched, Request, Shipped
 from antmmf.data.media import SampleReader
+from antmmf.data.mixing import Mixed, MixedOrder, Order
 from antmmf.data.order import BlockPermutation, Permutation, Rows
 from antmmf.data.quarantine import Quarantine
 from antmmf.data.sources import file_of
@@ -44,12 +45,13 @@ class Loader:
     every epoch), and a data set smaller than ``batch_size`` gives one short step. Evaluation: every sample once, in
     the order of the index. ``on_bad_sample: substitute`` replaces in training only; evaluation leaves out.
     ``shuffle: blocks`` keeps to a few blocks of the index at a time, whose files, and those of the next few,
-    ``prefetch`` is told. ``worker_setup`` runs in every worker before anything else is unpickled there.
+    ``prefetch`` is told. Of several data sets each step reads one (``MixedOrder``), in the shares that ``weights`` say.
+    ``worker_setup`` runs in every worker before anything else is unpickled there.
     """
 
     def __init__(
         self,
-        reader: SampleReader,
+        reader: SampleReader | Mixed,
         collate: Collator,
         *,
         batch_size: int,
@@ -65,9 +67,11 @@ class Loader:
         prefetch_factor: int = 2,
         shuffle: Literal["full", "blocks"] = "full",
         prefetch: Callable[[list[str]], None] | None = None,
+        weights: Sequence[float] | None = None,
         worker_setup: Callable[[], None] | None = None,
     ) -> None:
-        self._index = reader.index
+        self.parts = reader.parts if isinstance(reader, Mixed) else [reader]
+        self.weights = weights
         self.num_samples = len(reader)
         self.batch_size = batch_size
         self.micro_batches = micro_batches
@@ -76,7 +80,7 @@ class Loader:
         self.train = train
         self.seed = seed
         self.shuffle, self._prefetch = shuffle, prefetch
-        self._window: tuple[int, int] | None = None  # epoch and window of blocks that were asked for last
+        self._windows: dict[int, tuple[int, int]] = {}  # epoch and window of blocks that each part asked for last
         self.quarantine = quarantine if quarantine is not None else Quarantine()
         policy = self.quarantine.policy if train else "skip"
         self._fetch = Fetch(reader, collate, policy=policy, seed=seed)
@@ -108,10 +112,15 @@ class Loader:
         return -(-self.batch_size // (self.num_ranks * self.micro_batches)) if self.train else self.batch_size
 
     @property
+    def shares(self) -> list[int]:
+        """How many steps of an epoch of training are from each data set."""
+        return list(self._mixed_order(1).shares)
+
+    @property
     def steps_per_epoch(self) -> int:
         """How many steps ``epoch`` gives from the start, on the process that has most."""
         if self.train:
-            return max(1, self.num_samples // self.batch_size)
+            return sum(self.shares)
         return -(-self.num_samples // (self.num_ranks * self.batch_size))
 
     def epoch(self, epoch: int, *, start: int = 0) -> Iterator[LoadedStep]:
@@ -129,7 +138,7 @@ class Loader:
         self._requests.given = self._plan(epochs())
         with helpers_deaf():
             fetched = iter(self._loader)
-        for epoch, rows, samples in self._steps_of(epochs()):
+        for epoch, _, rows, samples in self._steps_of(epochs()):
             batches, seconds = [], 0.0
             for _ in range(self._num_parts(rows)):
                 part = self._take(_next(fetched))
@@ -151,14 +160,16 @@ class Loader:
 
     def keys(self, ids: Iterable[int]) -> list[str]:
         """The keys of the samples with these ``ids``, in the order of the index."""
-        rows = np.flatnonzero(np.isin(self._index.ids, list(ids)))
-        return [self._index.record(int(row)).key for row in rows]
+        wanted = list(ids)
+        found = ((part.index, np.flatnonzero(np.isin(part.index.ids, wanted))) for part in self.parts)
+        return [index.record(int(row)).key for index, rows in found for row in rows]
 
     def close(self) -> None:
         """End the workers; the loader cannot be used afterwards."""
-        close = getattr(self._fetch.reader.sources, "close", None)
-        if close is not None:
-            close()  # downloads that have not begun would keep the interpreter from ending
+        for part in self.parts:
+            close = getattr(part.sources, "close", None)
+            if close is not None:
+                close()  # downloads that have not begun would keep the interpreter from ending
         iterator = getattr(self._loader, "_iterator", None)
         if iterator is not None:
             workers = list(getattr(iterator, "_workers", ()))
@@ -175,51 +186,77 @@ class Loader:
         return part
 
     def _plan(self, epochs: Iterator[tuple[int, int]]) -> Iterator[Request]:
-        for epoch, rows, _ in self._steps_of(epochs, ahead=True):
-            for part in np.array_split(rows, max(1, self._num_parts(rows))):
+        for _, own_epoch, items, _ in self._steps_of(epochs, ahead=True):
+            for part in np.array_split(items, max(1, self._num_parts(items))):
                 if len(part) > 0:
-                    yield epoch, part
+                    yield own_epoch, part
 
-    def _num_parts(self, rows: Rows) -> int:
-        return min(self.micro_batches, len(rows))
+    def _num_parts(self, items: Rows) -> int:
+        return min(self.micro_batches, len(items))
 
-    def _steps_of(self, epochs: Iterator[tuple[int, int]], *, ahead: bool = False) -> Iterator[tuple[int, Rows, int]]:
+    def _steps_of(
+        self, epochs: Iterator[tuple[int, int]], *, ahead: bool = False
+    ) -> Iterator[tuple[int, int, Rows, int]]:
         return ((epoch, *step) for epoch, start in epochs for step in self._steps(epoch, start, ahead=ahead))
 
-    def _steps(self, epoch: int, start: int, *, ahead: bool) -> Iterator[tuple[Rows, int]]:
-        """This process's rows of each step, and the number of samples that the step takes from the epoch; ``ahead``
-        has the files of what comes next fetched."""
+    def _steps(self, epoch: int, start: int, *, ahead: bool) -> Iterator[tuple[int, Rows, int]]:
+        """Of each step: the epoch of the data set that it reads, this process's items, and the number of samples that
+        it takes from the epoch; ``ahead`` has the files of what comes next fetched."""
         n, size = self.num_samples, self.batch_size
         if not self.train:
             own = self._own(start, n)
             for first in range(0, len(own), size):
-                yield own[first : first + size], len(own[first : first + size])
-            return
-        order = self._order(epoch)
-        for first in range(start, n, size):
-            if first > 0 and first + size > n:
-                return
-            positions = self._own(first, min(first + size, n))
-            if ahead and isinstance(order, BlockPermutation) and len(positions) > 0:
-                self._look_ahead(epoch, order, int(order.window_of(positions[-1:])[0]))
-            yield order(positions), min(size, n - first)
+                yield epoch, own[first : first + size], len(own[first : first + size])
+        elif len(self.parts) > 1:
+            mixed = self._mixed_order(epoch)
+            for first in range(start // size * size, len(mixed), size):
+                positions = self._own(first, first + size)
+                source, own_epoch, begin = mixed.step(first)
+                inside = begin + positions - first
+                self._look_ahead(source, own_epoch, mixed.order_of(source, own_epoch), inside, ahead=ahead)
+                yield own_epoch, mixed.items(source, own_epoch, inside), size
+        else:
+            order = self._order(0, epoch)
+            for first in range(start, n, size):
+                if first > 0 and first + size > n:
+                    return
+                positions = self._own(first, min(first + size, n))
+                self._look_ahead(0, epoch, order, positions, ahead=ahead)
+                yield epoch, order(positions), min(size, n - first)
 
-    def _order(self, epoch: int) -> Permutation | BlockPermutation:
+    def _order(self, part: int, epoch: int) -> Order:
+        reader = self.parts[part]
         if self.shuffle == "full":
-            return Permutation(self.num_samples, seed=self.seed, epoch=epoch)
-        return BlockPermutation(self._index.blocks, seed=self.seed, epoch=epoch)
+            return Permutation(len(reader), seed=self.seed, epoch=epoch)
+        return BlockPermutation(reader.blocks, seed=self.seed, epoch=epoch)
 
-    def _look_ahead(self, epoch: int, order: BlockPermutation, window: int) -> None:
-        """Have the files of this window of blocks, and of the one after it, fetched."""
-        if self._prefetch is None or self._window == (epoch, window):
+    def _mixed_order(self, epoch: int) -> MixedOrder:
+        return MixedOrder(
+            [len(part) for part in self.parts],
+            weights=self.weights,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            order=self._order,
+        )
+
+    def _look_ahead(self, part: int, epoch: int, order: Order, positions: Rows, *, ahead: bool) -> None:
+        """Have the files of the window of blocks of these positions, and of the one after it, fetched."""
+        if not ahead or self._prefetch is None or not isinstance(order, BlockPermutation) or len(positions) == 0:
             return
-        self._window = (epoch, window)
+        window = int(order.window_of(positions[-1:])[0])
+        if self._windows.get(part) == (epoch, window):
+            return
+        self._windows[part] = epoch, window
         following = order.blocks_of(window + 1)
         if len(following) == 0:
-            following = BlockPermutation(self._index.blocks, seed=self.seed, epoch=epoch + 1).blocks_of(0)
-        starts = np.concatenate([[0], np.cumsum(self._index.blocks)])
+            after = self._order(part, epoch + 1)
+            assert isinstance(after, BlockPermutation)
+            following = after.blocks_of(0)
+        index = self.parts[part].index
+        starts = np.concatenate([[0], np.cumsum(index.blocks)])
         rows = starts[np.concatenate([order.blocks_of(window), following])]
-        self._prefetch([file_of(self._index.record(int(row)).media) for row in rows])
+        self._prefetch([file_of(index.record(int(row)).media) for row in rows])
 
     def _own(self, first: int, last: int) -> Rows:
         """This process's share of the positions from ``first`` to ``last``; the first processes may get one more."""

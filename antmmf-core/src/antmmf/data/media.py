@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from antmmf.contracts import Dataset, FrameReader, Json, Record, Sample, Sampler, Source, Transform
 from antmmf.data.index import Index
-from antmmf.data.keyed import generator
+from antmmf.data.keyed import generator, hashed
 from antmmf.data.sources import source_of
 from antmmf.errors import DataError
 
@@ -21,6 +22,8 @@ class SampleReader:
 
     Every draw is a function of (``seed``, epoch, sample id, what it is for), so a sample is the same whoever reads it
     and whenever. With ``train`` false nothing is drawn: samplers and transforms get no generator, all texts are taken.
+    In training a sample gets ``num_texts`` of its record's texts; with ``by_caption`` each text is an item of its own,
+    else each record.
     """
 
     def __init__(
@@ -34,6 +37,8 @@ class SampleReader:
         transform: Transform | None,
         seed: int,
         train: bool,
+        num_texts: int = 1,
+        by_caption: bool = False,
         sources: Callable[[str], Source] = source_of,
     ) -> None:
         self.index = index
@@ -44,16 +49,39 @@ class SampleReader:
         self.transform = transform
         self.seed = seed
         self.train = train
+        self.num_texts = num_texts
+        self.by_caption = by_caption
         self.sources = sources
 
     def __len__(self) -> int:
-        return len(self.index)
+        return int(self.index.first_texts[-1]) if self.by_caption else len(self.index)
 
-    def read(self, row: int, *, epoch: int) -> Sample:
-        """The sample at ``row``; raises ``DataError`` when its media cannot be used, and what a transform raises."""
+    def part(self, item: int) -> tuple[SampleReader, int]:
+        """The reader that has the item, and its number there: this one."""
+        return self, item
+
+    def row(self, item: int) -> int:
+        """The row of the index that the item is, or is a text of."""
+        return int(np.searchsorted(self.index.first_texts, item, side="right")) - 1 if self.by_caption else item
+
+    @property
+    def blocks(self) -> npt.NDArray[np.int64]:
+        """How many consecutive items lie together, as in ``Index.blocks``."""
+        if not self.by_caption:
+            return self.index.blocks
+        ends = self.index.first_texts[np.cumsum(self.index.blocks)]
+        return np.diff(ends, prepend=0)
+
+    def read(self, item: int, *, epoch: int) -> Sample:
+        """The sample of an item; raises ``DataError`` when its media cannot be used, and what a transform raises."""
+        row = self.row(item)
         record = self.index.record(row)
         id = int(self.index.ids[row])
-        if self.train:
+        if self.by_caption and record.texts:
+            text = item - int(self.index.first_texts[row])
+            record = replace(record, texts=(record.texts[text],))
+            epoch = hashed(epoch, text)  # another caption is another view of the video
+        elif self.train:
             record = self._draw(record, self._rng(epoch, id, "text"))
         frames = self._frames(record, epoch, id)  # (C, F, 3, H, W)
         return Sample(id=id, record=record, frames=frames, texts=record.texts)
@@ -67,6 +95,9 @@ class SampleReader:
         if own is not None:
             drawn: Record = own(record, rng)
             return drawn
+        if record.texts and self.num_texts > 1:
+            chosen = rng.permutation(len(record.texts))[: self.num_texts]
+            return replace(record, texts=tuple(record.texts[int(number)] for number in chosen))
         if record.texts:
             return replace(record, texts=(record.texts[int(rng.integers(len(record.texts)))],))
         if record.transcript:
