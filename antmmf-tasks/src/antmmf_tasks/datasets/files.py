@@ -19,6 +19,7 @@ Rows = Iterator[tuple[str, dict[str, Json]]]
 
 _PART = 1 << 22  # characters read at a time
 _LONGEST_FIELD = 1 << 24
+_LONGEST_NUMBER = 64
 
 
 def rows(path: Path, *, header: tuple[str, ...] = ()) -> Rows:
@@ -135,8 +136,8 @@ class _Members:
                     self._move(error.pos)
                     raise self._fault(f"{error.msg}; is the file all there?") from error
                 continue
-            if end == len(self._text) and self._more():  # a number may go on
-                continue
+            if isinstance(value, int | float) and len(self._text) - end < _LONGEST_NUMBER and self._more():
+                continue  # a number may go on
             self._move(end)
             return value
 
@@ -163,7 +164,8 @@ class _Members:
 
     def _more(self) -> bool:
         part = self._file.read(_PART)
-        self._text, self._at = self._text[self._at :] + part, 0
+        if part:
+            self._text, self._at = self._text[self._at :] + part, 0
         return bool(part)
 
     def _fault(self, message: str) -> DataError:

@@ -119,7 +119,7 @@ class MsrvttQa(Questions):
 
 
 class MsvdQa(Questions):
-    """MSVD-QA (Xu et al., ACM MM 2017): 30,933 / 6,415 / 13,157 questions on 1,200 / 250 / 520 videos.
+    """MSVD-QA (Xu et al., ACM MM 2017): 30,933 / 6,415 / 13,157 questions.
 
     Expects ``train_qa.json``, ``val_qa.json`` and ``test_qa.json``, and ``youtube_mapping.txt``, which says which clip
     of MSVD ``vid<k>`` is. The splits are those of the questions, not MSVD's. Terms: research only; the videos are

@@ -55,8 +55,9 @@ class VisualGenome(Release):
             if not regions:
                 self.drop("pictures without descriptions", place)
                 continue
-            name = image.get("id") or image.get("image_id") or text(regions[0], "image_id", place)
-            name = self.only_new(seen, str(name), place)
+            field = next((field for field in ("id", "image_id") if field in image), None)
+            name = text(image, field, place) if field else text(regions[0], "image_id", place)
+            self.only_new(seen, name, place)
             if held_out(name, self.val_share) != (self.split == "val") or name in left_out:
                 continue
             media = self.media_of(f"{name}.jpg", place)
