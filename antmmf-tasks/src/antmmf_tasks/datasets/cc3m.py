@@ -52,10 +52,9 @@ class Cc3m(Release):
         """One record a picture, in the order of the table."""
         for number, (place, row) in enumerate(rows(self.files()[0], header=("caption", "url"))):
             address = text(row, "url", place)
-            names = f"{number:09d}", hashlib.md5(address.encode(), usedforsecurity=False).hexdigest(), _last(address)
-            media = next((found for name in names if name and (found := self._finder.find(name))), None)
+            digest = hashlib.md5(address.encode(), usedforsecurity=False).hexdigest()
+            media = self.media_of(f"{number:09d}", place, or_else=(digest, _last(address)))
             if media is None:
-                self.media_of(names[0], place)
                 continue
             captions = self.texts_of([row["caption"]], place)
             if captions:

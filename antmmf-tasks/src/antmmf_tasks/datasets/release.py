@@ -119,8 +119,9 @@ class Release(ABC):
         places = (self.root / folder / name for name in names for folder in ("", "annotations"))
         return next((path for path in places if path.is_file()), None)
 
-    def media_of(self, name: str, place: str) -> str | None:
-        """The media called ``name``, which stands at ``place``; None where there is none, which is counted."""
+    def media_of(self, name: str, place: str, *, or_else: Sequence[str] = ()) -> str | None:
+        """The media called ``name``, which stands at ``place``, or by one of the other names; None where there is none,
+        which is counted."""
         found = self._found.get(name)
         if found is not None:
             return found
@@ -131,7 +132,8 @@ class Release(ABC):
                     raise DataError(message)
                 self.drop("media names that lead out of the data root", f"{name!r} ({place})")
                 return None
-            self._found[name] = self._finder.find(name)
+            names = (name, *(other for other in or_else if other and self._finder.inside(other)))
+            self._found[name] = next(filter(None, map(self._finder.find, names)), None)
         if self._found[name] is None:
             self._absent.setdefault(name, place)
         return self._found[name]

@@ -50,9 +50,11 @@ class Transcripts(Release):
     def items(self) -> Iterator[Record]:
         """One record a video, in the order of the file or of the names."""
         path = self.files()[0]
+        any_here = False
         for place, name, spoken in _each_file(path) if path.is_dir() else json_items(path):
             if held_out(name, self.val_share) != (self.split == "val"):
                 continue
+            any_here = True
             transcript = self._segments(spoken, place)
             if not transcript:
                 self.drop("videos in which nothing is said", place)
@@ -64,6 +66,10 @@ class Transcripts(Release):
             if self.split == "val":
                 record = replace(self._drawn(record, len(transcript) // 2), transcript=())
             yield record
+        if not any_here:
+            raise DataError(
+                f"{path}: val_share {self.val_share:g} of its videos is not one for {self.split}; change it"
+            )
 
     def draw(self, record: Record, rng: np.random.Generator) -> Record:
         """A segment of the transcript, grown, as the record's text, start and end."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from antmmf.contracts import Record
+from antmmf.errors import DataError
 from pydantic import Field
 
 from antmmf_tasks.datasets.coco import KARPATHY
@@ -50,6 +51,7 @@ class VisualGenome(Release):
         """One record a picture, in the order of the file."""
         left_out = self._coco() if self.drop_coco else set()
         seen: set[str] = set()
+        any_here = False
         for place, _, image in json_items(self.files()[0]):
             regions = listed(image, "regions", place)
             if not regions:
@@ -60,10 +62,14 @@ class VisualGenome(Release):
             self.only_new(seen, name, place)
             if held_out(name, self.val_share) != (self.split == "val") or name in left_out:
                 continue
+            any_here = True
             media = self.media_of(f"{name}.jpg", place)
             phrases = dict.fromkeys(self.texts_of((region.get("phrase") for region in regions), place))  # type: ignore[attr-defined]
             if media is not None and phrases:
                 yield Record(key=name, media=media, texts=tuple(phrases))
+        if not any_here:
+            message = f"val_share {self.val_share:g} of its {len(seen)} pictures is not one for {self.split}; change it"
+            raise DataError(f"{self.files()[0]}: {message}")
 
     def _coco(self) -> set[str]:
         """Pictures that are in COCO's val or test split."""
