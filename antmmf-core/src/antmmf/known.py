@@ -7,7 +7,7 @@ from __future__ import annotations
 
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "antmmf-vision": {
-        "commands": ("data.check", "data.pack", "data.preview", "data.quarantine", "data.stats"),
+        "commands": ("data.check", "data.convert", "data.pack", "data.preview", "data.quarantine", "data.stats"),
         "readers": ("auto", "cached", "decord", "frames", "image", "lmdb", "pyav", "torchcodec"),
         "samplers": ("dense", "fps", "segments", "uniform"),
         "transforms": ("longside", "randaugment_crop", "resize_crop"),
@@ -18,7 +18,26 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         "text_encoders": ("small_text",),
     },
     "antmmf-tasks": {
-        "datasets": ("captions", "shapes", "shards"),
+        "commands": ("data.download", "data.miniature", "data.prepare"),
+        "datasets": (
+            "antmmf_jsonl",
+            "captions",
+            "cc3m",
+            "cnvid",
+            "coco",
+            "didemo",
+            "howto100m",
+            "msrvtt",
+            "msrvtt_mc",
+            "msrvtt_qa",
+            "msvd",
+            "msvd_qa",
+            "shapes",
+            "shards",
+            "vatex",
+            "visual_genome",
+            "webvid",
+        ),
         "tasks": ("retrieval",),
         "losses": ("infonce",),
         "metrics": ("choice", "recall"),

@@ -28,6 +28,11 @@ class Coco(Release):
     home = "https://cocodataset.org/#download"
     terms = "annotations under CC BY 4.0; the pictures under the terms of Flickr"
     kind = "image"
+    downloads = (
+        "http://images.cocodataset.org/annotations/annotations_trainval2017.zip",
+        "http://images.cocodataset.org/annotations/annotations_trainval2014.zip",
+        "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",
+    )
     sizes: ClassVar[Sizes] = {
         "karpathy train": (113287, 566747),
         "karpathy val": (5000, 25010),

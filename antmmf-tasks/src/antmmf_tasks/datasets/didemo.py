@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from antmmf.contracts import Record
@@ -17,13 +18,19 @@ class Didemo(Release):
 
     Expects ``train_data.json``, ``val_data.json`` and ``test_data.json`` of LisaAnne/LocalizingMoments, or
     ``DiDeMo_<split>.tsv`` (paragraph, file name). All descriptions of a video, in the order of the file, make one
-    paragraph: 8,395 / 1,065 / 1,004 videos. Media keep their Flickr names, whatever their ending. ``seconds`` reads
+    paragraph; papers count 8,395 / 1,065 / 1,004 videos that could still be had (``val`` names 1,094). Media keep their
+    Flickr names, whatever their ending. ``seconds`` reads
     only the beginning (31 in CLIP4Clip). Terms: annotations BSD 2-clause; the videos have Creative Commons licences.
     """
 
     home = "https://github.com/LisaAnne/LocalizingMoments"
     terms = "annotations under BSD 2-clause; each video under its own Creative Commons licence"
-    sizes: ClassVar[Sizes] = {"train": (8395, 8395), "val": (1065, 1065), "test": (1004, 1004)}
+    downloads = tuple(
+        f"https://raw.githubusercontent.com/LisaAnne/LocalizingMoments/master/data/{split}_data.json"
+        for split in ("train", "val", "test")
+    )
+    hashes = MappingProxyType({"val_data.json": "b0364cc256553332feb19d46bcc4cd2b09774949fe6c0b25e7ed0ff3c6aefebb"})
+    sizes: ClassVar[Sizes] = {"val": (1094, 1094)}  # counted in the published file
 
     def __init__(
         self,

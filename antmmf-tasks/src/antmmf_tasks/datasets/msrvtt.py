@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from antmmf.contracts import Json, Record
@@ -15,7 +16,7 @@ from antmmf_tasks.datasets.release import Missing, Release, Sizes, Split, listed
 
 Protocol = Literal["1k-A", "7k-1k", "full"]
 
-_WHOLE = ("MSRVTT_data.json", "MSRVTT_data.derived.json")
+_WHOLE = ("MSRVTT_data.json",)
 _PARTS = ("train_val_videodatainfo.json", "test_videodatainfo.json")
 _TEST_1K = "MSRVTT_JSFUSION_test.csv"
 _PUBLISHED = {"train": "train", "val": "validate", "test": "test"}
@@ -37,6 +38,12 @@ class Msrvtt(Release):
 
     home = "https://www.robots.ox.ac.uk/~maxbain/frozen-in-time/data/MSRVTT.zip"
     terms = "for research; the videos belong to those who uploaded them to YouTube"
+    hashes = MappingProxyType(
+        {
+            _PARTS[0]: "542997a95196eb7983c16860ad416c7b32c6c07236bcf189cbfae904ea2e8335",
+            _TEST_1K: "e61144b312c8a2fc2126f96504c981f8c23c05b3ba9655a56e2af50ac8a4b16a",
+        }
+    )
     sizes: ClassVar[Sizes] = {
         "1k-A train": (8503, 170060),
         "1k-A train, nothing held out": (9000, 180000),

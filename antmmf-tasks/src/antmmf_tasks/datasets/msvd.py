@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from antmmf.contracts import Json, Record
@@ -28,6 +29,14 @@ class Msvd(Release):
 
     home = "https://github.com/ArrowLuo/CLIP4Clip/releases/download/v0.0/msvd_data.zip"
     terms = "for research; the videos belong to those who uploaded them to YouTube"
+    hashes = MappingProxyType(
+        {
+            "train_list.txt": "223a750f33fcec3c5fcb1894123564e67286edd1e9f9473be97930340027d659",
+            "val_list.txt": "0e6b31c93757d25115f04e1974bcdc7962b3fce17832b397f6e83e9ff096881b",
+            "test_list.txt": "95eacd1fddb1d88cd7144267913ef02d0ecb8cc94a88bc484035433a2d8f9c7a",
+            MAPPING: "28ad09f8b345eab9722cfeb2e43fe011689c9a1bdb2a10eb75f3801cc24508d7",
+        }
+    )
     sizes: ClassVar[Sizes] = {"train": (1200, 48774), "val": (100, 4290), "test": (670, 27763)}
 
     def __init__(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, ClassVar
 
 from antmmf.contracts import Record
@@ -128,6 +129,12 @@ class MsvdQa(Questions):
 
     home = "https://github.com/xudejing/video-question-answering"
     terms = "for research; the videos belong to those who uploaded them to YouTube"
+    hashes = MappingProxyType(
+        {
+            "val_qa.json": "ea312053d521bb3e518fca33ea2f0c5059f65210e723fa5cd072c0aeb737d5fc",
+            "test_qa.json": "61b02e89ab49e9ec442f9be234d016e65a76bb9e4fb9a2b0eef7d7ac0af575f0",
+        }
+    )
     sizes: ClassVar[Sizes] = {"train": (30933, 0), "val": (6415, 0), "test": (13157, 0)}
     names = ("{}_qa.json",)
 

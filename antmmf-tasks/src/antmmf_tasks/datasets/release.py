@@ -37,6 +37,7 @@ class Release(ABC):
     terms: ClassVar[str]  # of use, in a sentence
     kind: ClassVar[Kind] = "video"
     sizes: ClassVar[Sizes] = {}  # split -> records and texts of a complete copy
+    downloads: ClassVar[Sequence[str]] = ()  # addresses of annotations that anyone may fetch
     hashes: ClassVar[Mapping[str, str]] = {}  # file -> sha256 of what was published
 
     def __init__(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from antmmf.contracts import Record
@@ -31,6 +32,13 @@ class Vatex(Release):
 
     home = "https://eric-xw.github.io/vatex-website/download.html"
     terms = "annotations under CC BY 4.0; the videos belong to those who uploaded them to YouTube"
+    downloads = tuple(f"https://eric-xw.github.io/vatex-website/data/{name}" for name in _PUBLISHED.values())
+    hashes = MappingProxyType(
+        {
+            "val_list.txt": "223d6d6b0b8c88f093ac1942e1165ae6d21a982362252ba574059e1a27083066",
+            "test_list.txt": "652fd9bbfe53d53935b292b0e4127bc8e41cae6846b3c9faa4f502d96f160a42",
+        }
+    )
     sizes: ClassVar[Sizes] = {
         "hgr train": (25991, 259910),
         "hgr val": (1500, 15000),

@@ -28,6 +28,10 @@ class VisualGenome(Release):
     home = "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
     terms = "annotations under CC BY 4.0; the pictures under the terms of Flickr"
     kind = "image"
+    downloads = (
+        "https://homes.cs.washington.edu/~ranjay/visualgenome/data/dataset/region_descriptions.json.zip",
+        "https://homes.cs.washington.edu/~ranjay/visualgenome/data/dataset/image_data.json.zip",
+    )
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from antmmf.cli.options import OVERRIDES, plugin_options
@@ -18,6 +18,9 @@ from antmmf.data.sources import source_of
 from antmmf.errors import DataError
 
 from antmmf_vision.commands.look import planned
+
+if TYPE_CHECKING:
+    from antmmf.plan import DataPlan
 
 _BLOCK = 512  # a tar's header and padding
 
@@ -43,15 +46,20 @@ def pack(
     SOURCE is a config, a recipe, or a data set's name with its parameters as KEY=VALUE. Members are named as webdataset
     wants it (0000000012.mp4, .json, .txt); the data set `shards` reads them.
     """
-    from antmmf.run_data import open_indexes
-
     plan = planned(source, overrides, without_plugin, plugin_files)
     if split is not None and split not in plan.datasets:
         raise DataError(f"{source} has no {split} split; it has: {', '.join(plan.datasets)}")
+    write_splits(plan, out, split, max_bytes=int(shard_mb * 1e6))
+
+
+def write_splits(plan: DataPlan, out: Path, split: str | None, *, max_bytes: int) -> None:
+    """Pack all splits of a plan, or one."""
+    from antmmf.run_data import open_indexes
+
     out.mkdir(parents=True, exist_ok=True)
     for name in [split] if split else plan.datasets:
         index = open_indexes(plan, [name])[0][name]
-        shards = list(write_shards(index, out, name, max_bytes=int(shard_mb * 1e6)))
+        shards = list(write_shards(index, out, name, max_bytes=max_bytes))
         done = {"split": name, "dataset": plan.datasets[name].full_name, "shards": shards}
         (out / f"{name}.json").write_text(json.dumps(done, indent=1), encoding="utf-8")
         records, size = sum(shard["records"] for shard in shards), sum(shard["bytes"] for shard in shards)

@@ -1,0 +1,1 @@
+"""Commands about data sets; imported when one of them is typed."""
