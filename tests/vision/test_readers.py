@@ -187,14 +187,15 @@ def test_a_reader_that_knows_only_files_says_so(tmp_path: Path) -> None:
         os.fspath(Source(tmp_path / "shard", name="shard:clip.mp4", size=4))
 
 
-def test_videos_and_pictures_come_out_of_a_database(write_clip: WriteClip, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["lmdb", "auto"])
+def test_videos_and_pictures_come_out_of_a_database(kind: str, write_clip: WriteClip, tmp_path: Path) -> None:
     lmdb = pytest.importorskip("lmdb")
     path = write_clip()
     Image.new("RGB", (8, 6), "red").save(tmp_path / "a.png")
     with lmdb.open(str(tmp_path / "clips.lmdb"), map_size=1 << 24) as database, database.begin(write=True) as writing:
         writing.put(b"train/clip.mp4", path.read_bytes())
         writing.put("图.png".encode(), (tmp_path / "a.png").read_bytes())
-    reader = pickle.loads(pickle.dumps(LmdbReader()))
+    reader = pickle.loads(pickle.dumps(LmdbReader() if kind == "lmdb" else AutoReader()))
     video = Source(tmp_path / "clips.lmdb/train/clip.mp4")
     np.testing.assert_array_equal(reader.read(video, spread).frames, PyAVReader().read(Source(path), spread).frames)
     assert reader.read(Source(tmp_path / "clips.lmdb/图.png"), first).frames.shape == (1, 6, 8, 3)
@@ -203,7 +204,7 @@ def test_videos_and_pictures_come_out_of_a_database(write_clip: WriteClip, tmp_p
         reader.read(Source(tmp_path / "clips.lmdb/none"), first)
     assert caught.value.reason == "missing"
     with pytest.raises(DataError, match="no database"):
-        reader.read(Source(tmp_path / "a.png"), first)
+        LmdbReader().read(Source(tmp_path / "a.png"), first)
 
 
 # --- auto -------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Shards that ``antmmf data pack`` wrote: any data set, on a disk or behind a URL."""
+"""Shards: those that ``antmmf data pack`` wrote, on a disk or behind a URL, and any tars in webdataset's layout."""
 
 from __future__ import annotations
 
@@ -13,28 +13,49 @@ from antmmf.contracts import Record, Segment
 from antmmf.data.sources import Sources, is_remote, member
 from antmmf.errors import DataError
 
+from antmmf_tasks.datasets.tars import Tars
+
 
 class Shards:
     """The split ``split`` of the shards in ``data_root_dir``, a folder or a URL that fsspec knows.
 
     Expects ``<split>.json`` and, for each shard that it names, ``<split>-000000.tar`` with the media and
     ``<split>-000000.jsonl`` with the records. Other members of the tars are for other readers of webdataset's layout.
+    With ``files``, a pattern such as ``{split}/*.tar`` below a folder, it reads tars that others wrote (webdataset,
+    img2dataset, video2dataset): members that follow one another under one name are a sample, its text is the member
+    ``.txt`` or the field ``text_field`` of the member ``.json``.
     """
 
-    def __init__(self, *, data_root_dir: str, split: str = "train") -> None:
+    def __init__(
+        self,
+        *,
+        data_root_dir: str,
+        split: str = "train",
+        files: str | None = None,
+        text_field: str = "caption",
+        language: str = "en",
+    ) -> None:
         self._root, self._split = data_root_dir.rstrip("/"), split
         self._fetch = Sources(cache_folder() / "remote")
+        self._tars = Tars(Path(self._root), files.format(split=split), text_field, language) if files else None
 
     def sources(self) -> Sequence[Path]:
-        """The split's table, and the records of each shard; remote ones are copied first."""
+        """The split's table, and the records of each shard; remote ones are copied first. Of other tars a list."""
+        if self._tars is not None:
+            return [self._tars.listing()]
         return [self._local(f"{self._split}.json"), *(self._local(_records_of(shard)) for shard in self._shards)]
 
     def blocks(self) -> Iterable[int]:
         """The number of records in each shard."""
+        if self._tars is not None:
+            return self._tars.counts
         return [int(shard["records"]) for shard in self._shards]
 
     def records(self) -> Iterator[Record]:
         """Raise ``DataError`` with file:line for a line that is no record."""
+        if self._tars is not None:
+            yield from self._tars.records()
+            return
         for shard in self._shards:
             path = self._local(_records_of(shard))
             with path.open(encoding="utf-8") as lines:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
-from antmmf.contracts import Clip, Json, Pick, Source
+from antmmf.contracts import Clip, FrameReader, Json, Pick, Source
 from antmmf.errors import DataError, PluginError
 
 from antmmf_vision.readers import decord, pyav, torchcodec
@@ -26,8 +26,9 @@ _DECODERS: Mapping[str, Callable[[Video, np.ndarray], np.ndarray]] = {
 class AutoReader(VideoReader):
     """Chooses by what the file says of itself and by what is installed, never by what happened before.
 
-    A folder is read as frames. A file that begins or is named like JPEG, PNG, BMP, TIFF, WebP or AVIF is a picture.
-    Everything else, GIF too, is a video, read by the first of ``decoders_for`` that can.
+    A folder is read as frames; what lies in an LMDB (``clips.lmdb/KEY``) is taken out of it first. A file that begins or
+    is named like JPEG, PNG, BMP, TIFF, WebP or AVIF is a picture. Everything else, GIF too, is a video, read by the
+    first of ``decoders_for`` that can.
     """
 
     name = "auto"
@@ -35,6 +36,7 @@ class AutoReader(VideoReader):
     def __init__(self) -> None:
         self._image, self._frames = ImageReader(), FramesReader()
         self._installed = tuple(_versions())
+        self._lmdb: FrameReader | None = None
         self.empty: pyav.Empty = np.empty
 
     @classmethod
@@ -51,11 +53,17 @@ class AutoReader(VideoReader):
         """What the file says of itself, and ``decoder``, the first choice for eight frames of it."""
         other = self._no_video(source)
         if other is not None:
-            return other.facts(source)
+            facts: Mapping[str, Json] = getattr(other, "facts")(source)  # noqa: B009
+            return facts
         facts = super().facts(source)
         return {**facts, "decoder": decoders_for(facts, installed=self._installed)[0]}
 
-    def _no_video(self, source: Source) -> ImageReader | FramesReader | None:
+    def _no_video(self, source: Source) -> FrameReader | None:
+        if source.is_file and any(parent.suffix == ".lmdb" for parent in source.path.parents):
+            from antmmf_vision.readers.lmdb import LmdbReader  # which decodes with this reader
+
+            self._lmdb = self._lmdb or LmdbReader(reader=self)
+            return self._lmdb
         if source.is_file and source.path.is_dir():
             return self._frames
         return self._image if is_picture(source) else None
