@@ -26,8 +26,8 @@ _DECODERS: Mapping[str, Callable[[Video, np.ndarray], np.ndarray]] = {
 class AutoReader(VideoReader):
     """Chooses by what the file says of itself and by what is installed, never by what happened before.
 
-    A folder is read as frames; what lies in an LMDB (``clips.lmdb/KEY``) is taken out of it first. A file that begins or
-    is named like JPEG, PNG, BMP, TIFF, WebP or AVIF is a picture. Everything else, GIF too, is a video, read by the
+    A folder is read as frames; what lies in an LMDB (``clips.lmdb/KEY``) is taken out of it first. A file that begins
+    or is named like JPEG, PNG, BMP, TIFF, WebP or AVIF is a picture. Everything else, GIF too, is a video, read by the
     first of ``decoders_for`` that can.
     """
 

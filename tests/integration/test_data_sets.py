@@ -1,0 +1,142 @@
+"""Runs through the named data sets: real clips with their real annotations, and miniatures that are mixed."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from antmmf_tasks.miniatures import write_miniature
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+CLIPS, VIDEOS = SHARED / "annotations" / "for_clips", SHARED / "videos"
+
+MODEL = {
+    "model_attributes": {
+        "vision_encoder": {"type": "small_video", "params": {"image_size": 32, "max_frames": 4, "dim": 16, "depth": 1}},
+        "text_encoder": {"type": "small_text", "params": {"dim": 16, "depth": 1}},
+    },
+    "task_attributes": {"type": "retrieval", "params": {"loss": "infonce"}},
+    "input_attributes": {
+        "sampler": {"type": "segments", "params": {"n_clips": 4, "num_frm": 1}},
+        "train_transform": {"type": "resize_crop", "params": {"size": 32}},
+        "eval_transform": {"type": "resize_crop", "params": {"size": 32}},
+    },
+    "metrics": ["recall"],
+    "callbacks": ["console", "jsonl"],
+}
+
+
+def trained(folder: Path, datasets: dict[str, object], *, processes: int = 1, **training: object) -> tuple[str, Path]:
+    """Train on ``datasets`` through the command line: the console's text, and the run's folder."""
+    run = folder / f"run{processes}-{'-'.join(map(str, training.values()))}"
+    defaults = {"batch_size": 4, "test_batch_size": 4, "max_iterations": 4, "log_interval": 1, "num_workers": 0}
+    parameters = {**defaults, "num_threads": 1, "device": "cpu", "save_dir": str(run), **training}
+    config = folder / "config.yml"
+    config.write_text(yaml.safe_dump({**MODEL, "dataset_attributes": datasets, "training_parameters": parameters}))
+    command = [sys.executable, "-m", "antmmf", "run", str(config)]
+    command += ["--nproc-per-node", str(processes)] if processes > 1 else []
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert answer.returncode == 0, answer.stderr[-3000:] + answer.stdout[-3000:]
+    return answer.stdout + answer.stderr, run
+
+
+def test_real_clips_train_and_are_retrieved_through_msvd_webvid_and_msrvtt(tmp_path: Path) -> None:
+    if not CLIPS.is_dir():
+        pytest.skip("the real clips in ../shared/data are not here")
+    msvd, webvid, msrvtt = (tmp_path / name for name in ("msvd", "webvid", "msrvtt"))
+    for root, videos in ((msvd, "msvd"), (webvid, "webvid"), (msrvtt, "msrvtt")):
+        root.mkdir()
+        (root / "videos").symlink_to(VIDEOS / videos)
+    shutil.copy(CLIPS / "msvd_captions.json", msvd / "captions.json")
+    names = sorted(json.loads((msvd / "captions.json").read_text(encoding="utf-8")))
+    (msvd / "train_list.txt").write_text("\n".join(names[:5]))
+    (msvd / "val_list.txt").write_text("\n".join(names[5:]))
+    shutil.copy(SHARED / "annotations/webvid/results_2M_val.clips.csv", webvid / "results_2M_val.csv")
+    shutil.copy(CLIPS / "msrvtt_videodatainfo.json", msrvtt / "MSRVTT_data.json")
+    shutil.copy(CLIPS / "MSRVTT_JSFUSION_test.rows.csv", msrvtt / "MSRVTT_JSFUSION_test.csv")
+    said, run = trained(
+        tmp_path,
+        {
+            "train": [
+                {"type": "msvd", "params": {"data_root_dir": str(msvd), "split": "train"}, "weight": 3},
+                {"type": "webvid", "params": {"data_root_dir": str(webvid), "split": "val"}, "weight": 1},
+            ],
+            "val": [{"type": "msvd", "params": {"data_root_dir": str(msvd), "split": "val"}}],
+            "test": [{"type": "msrvtt", "params": {"data_root_dir": str(msrvtt), "split": "test", "protocol": "full"}}],
+        },
+        max_epochs=2,
+        max_iterations=100,
+    )
+    assert "antmmf-tasks:msvd: 5 videos x 1 of 39.2 captions in batches of 4 = 1 steps" in " ".join(said.split())
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    figures = results["figures"]
+    captions = json.loads((msvd / "captions.json").read_text(encoding="utf-8"))
+    assert figures["val/t2v/R1"]["n"] == len({text for name in names[5:] for text in captions[name]})
+    sentences = json.loads((msrvtt / "MSRVTT_data.json").read_text(encoding="utf-8"))["sentences"]
+    assert figures["test/t2v/R1"]["n"] == len({sentence["caption"] for sentence in sentences})
+    assert all(math.isfinite(figure["value"]) for figure in figures.values())
+    assert not list(run.glob("quarantine*"))
+
+
+@pytest.fixture(scope="module")
+def miniatures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("miniatures")
+    for name in ("coco", "webvid", "howto100m"):
+        write_miniature(name, folder / name)
+    return folder
+
+
+def mixture(folder: Path) -> dict[str, object]:
+    """Pictures with one frame each, titled videos, and videos with their speech."""
+    one_frame = {"type": "segments", "params": {"n_clips": 1}}
+    return {
+        "train": [
+            {"type": "coco", "params": {"data_root_dir": str(folder / "coco"), "split": "train"}, "sampler": one_frame},
+            {"type": "webvid", "params": {"data_root_dir": str(folder / "webvid"), "split": "train"}},
+            {"type": "howto100m", "params": {"data_root_dir": str(folder / "howto100m"), "split": "train"}},
+        ],
+        "val": [{"type": "webvid", "params": {"data_root_dir": str(folder / "webvid"), "split": "val"}}],
+    }
+
+
+def losses(run: Path) -> list[float]:
+    lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [values["loss"] for values in map(json.loads, lines) if "loss" in values]
+
+
+def test_pictures_and_videos_train_together_on_one_process_and_on_two(miniatures: Path, tmp_path: Path) -> None:
+    datasets = mixture(miniatures)
+    said, alone = trained(tmp_path, datasets, max_epochs=1, max_iterations=100)
+    text = " ".join(said.split())
+    assert "antmmf-tasks:coco: 16 videos x 1 of 5 captions in batches of 4 = 4 steps" in text
+    assert "1 epoch = 14 steps, each from one of 3 data sets" in text
+    assert len(losses(alone)) == 14
+    _, together = trained(tmp_path, datasets, processes=2, max_epochs=1, max_iterations=100)
+    assert losses(together) == pytest.approx(losses(alone), rel=1e-4)
+
+
+def test_a_mixture_goes_on_where_it_stopped_with_the_same_bits(miniatures: Path, tmp_path: Path) -> None:
+    datasets = mixture(miniatures)
+    _, whole = trained(tmp_path, datasets, max_iterations=9, snapshot_interval=3)
+    half = tmp_path / "half"
+    shutil.copytree(whole, half)
+    shutil.rmtree(half / "checkpoints" / "step_000009")
+    shutil.rmtree(half / "checkpoints" / "step_000006")
+    config = tmp_path / "config.yml"
+    command = [sys.executable, "-m", "antmmf", "run", str(config), f"training_parameters.save_dir={half}"]
+    answer = subprocess.run([*command, "training_parameters.resume=auto"], capture_output=True, text=True, timeout=300)
+    assert answer.returncode == 0, answer.stderr[-3000:]
+    name = Path("checkpoints/step_000009/model.safetensors")
+    assert (half / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_an_epoch_of_captions_is_said(miniatures: Path, tmp_path: Path) -> None:
+    coco = {"type": "coco", "params": {"data_root_dir": str(miniatures / "coco"), "split": "train"}}
+    said, _ = trained(tmp_path, {"train": [{**coco, "epoch_of": "captions", "texts_per_video": 1}]}, run_type="train")
+    assert "1 epoch = 80 captions of 16 videos in batches of 4 = 20 steps" in " ".join(said.split())
