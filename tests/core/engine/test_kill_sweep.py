@@ -60,7 +60,6 @@ def sweep(folder: Path, *, kills: int, seed: int) -> dict[str, int]:
 def test_a_run_killed_five_times_ends_with_the_same_bits(tmp_path: Path) -> None:
     report = sweep(tmp_path, kills=5, seed=1)
     assert report["kills"] == 5
-    assert report["inside"] > 0
     assert report["runs"] == report["equal"] > 0
 
 

@@ -72,7 +72,8 @@ class _Frames:
         return [tick for tick in self._rows if tick not in self._found]
 
     def put(self, tick: int, frame: VideoFrame) -> None:
-        array = self._converter.reformat(frame, format="rgb24", **self._one_thread).to_ndarray()
+        range_ = frame.color_range  # which PyAV before 17 does not look at by itself
+        array = self._converter.reformat(frame, format="rgb24", src_color_range=range_, **self._one_thread).to_ndarray()
         turns = round(frame.rotation / 90)  # counterclockwise
         upright = np.rot90(array, turns) if turns else array
         if self.pixels is None:
