@@ -16,11 +16,12 @@ class Cnvid(Transcripts):
 
     Expects ``caption.json`` of the release, or ``asr_files`` as in AntMMF. Media are videos, or AntMMF's folders of
     frames, by the names that stand there. The publisher's validation split (5,000 videos) was never released: ``val``
-    is held out of training. Words are counted in characters. Terms: research only; the videos are their uploaders'.
+    is held out of training. Words are counted in characters. Terms:
+    non-commercial research for a limited time, no redistribution; the videos are their uploaders'.
     """
 
     home = "https://drive.google.com/drive/folders/1ACVN2Zb_XoY5IpMrkfbKqEIJfhleMSDO"
-    terms = "for research; the videos belong to those who uploaded them"
+    terms = "non-commercial research for a limited time, no redistribution; the videos belong to their uploaders"
     language = "zh"
 
     def __init__(
