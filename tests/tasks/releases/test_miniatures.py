@@ -73,6 +73,14 @@ def test_every_split_of_a_miniature_is_read_and_its_media_decode(name: str, fold
         assert sum(found.values()) == 24
 
 
+def test_one_root_serves_data_sets_in_folders_of_their_names(tmp_path: Path) -> None:
+    for name in ("visual_genome", "msrvtt_qa", "cc3m"):
+        write_miniature(name, tmp_path / name, num=6)
+        records = list(opened(name, tmp_path, "train").records())
+        assert records == list(opened(name, tmp_path / name, "train").records())
+        assert all(record.media.startswith(f"{tmp_path / name}/") for record in records)
+
+
 def test_media_are_the_scene_that_the_text_tells(folder: Path) -> None:
     """Two copies of one scene, as a video and as a picture, have one caption."""
     for name in ("msrvtt", "cc3m"):

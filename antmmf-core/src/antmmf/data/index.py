@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
+import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +33,8 @@ _SCHEMA_VERSION = 1  # a column may be added without a new one: where an index l
 _ROWS_A_CHUNK = 1 << 16
 _ROWS_A_BLOCK = 1000
 _KEPT_CHUNKS = 256
+_REPORTS = 5.0  # seconds from one to the next
+_LOG = logging.getLogger("antmmf")
 _SEGMENT = pa.struct([("start", pa.float64()), ("end", pa.float64()), ("text", pa.string())])
 _SCHEMA = pa.schema(
     [
@@ -202,7 +206,11 @@ def _build(dataset: Dataset, *, name: str, path: Path) -> None:
         ids = array("q")  # 8 bytes a record, not a Python list
         file = str(beside / "records.arrow")
         with _rare_collections(), pa.OSFile(file, "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+            said = time.monotonic()
             for records in _chunks(dataset.records()):
+                if time.monotonic() - said > _REPORTS:
+                    said = time.monotonic()
+                    _LOG.info("indexing %s: %s records", name, f"{len(ids):,}")
                 ids.extend([sample_id(name, record.key) for record in records])
                 writer.write_batch(pa.record_batch([_column(field, records) for field in _SCHEMA], schema=_SCHEMA))
         if not ids:

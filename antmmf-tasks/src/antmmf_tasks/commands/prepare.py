@@ -37,7 +37,7 @@ def prepare(
     Parameters follow as KEY=VALUE; they must be those of the run that is to use the indexes. Exit 1 when something is
     missing or differs. What was indexed before it was stopped is not indexed again.
     """
-    logging.getLogger("antmmf").setLevel(logging.INFO)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     registry = make_registry(without_plugin, plugin_files)
     component = registry.find("datasets", name)
     if component is None:

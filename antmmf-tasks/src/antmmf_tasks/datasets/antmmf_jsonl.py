@@ -26,6 +26,7 @@ class AntmmfJsonl(Release):
     home = "AntMMF's tests/data, or a converter of yours"
     terms = "those of the data set that was converted"
     kind = "any"
+    has_folder = False
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ class Captions(Release):
     home = "you"
     terms = "yours"
     kind = "any"
+    has_folder = False
 
     def __init__(
         self,

@@ -37,12 +37,11 @@ class Cc3m(Release):
         media_dir: Path | None = None,
         missing: Missing = "drop",
     ) -> None:
-        if media_dir is None:
-            media_dir = next(
-                (Path(name) for name in (split, f"{split}ing") if (Path(data_root_dir).expanduser() / name).is_dir()),
-                None,
-            )
         super().__init__(data_root_dir=data_root_dir, split=split, media_dir=media_dir, missing=missing)
+        folders = (self.root / name for name in (split, f"{split}ing"))
+        own = next((folder for folder in folders if folder.is_dir()), None)
+        if media_dir is None and own is not None:
+            self.look_in(own)
 
     def files(self) -> Sequence[Path]:
         """The table of the split."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -29,13 +30,15 @@ _LOG = logging.getLogger("antmmf")
 class Release(ABC):
     """Base of a data set: a subclass says where its files come from and yields their ``items``.
 
-    ``data_root_dir`` holds the annotation files, in itself or a folder ``annotations``; media lie anywhere below
-    ``media_dir``, by default the root. Media that do not exist fail, or are dropped, with one summary.
+    ``data_root_dir`` holds the annotation files, in itself or a folder ``annotations``, or all that in a folder of the
+    data set's name; media lie anywhere below ``media_dir``, by default the same folder. Media that do not exist fail,
+    or are dropped, with one summary.
     """
 
     home: ClassVar[str]  # where the files come from
     terms: ClassVar[str]  # of use, in a sentence
     kind: ClassVar[Kind] = "video"
+    has_folder: ClassVar[bool] = True  # whether its files may lie in a folder of its name
     sizes: ClassVar[Sizes] = {}  # split -> records and texts of a complete copy
     downloads: ClassVar[Sequence[str]] = ()  # addresses of annotations that anyone may fetch
     hashes: ClassVar[Mapping[str, str]] = {}  # file -> sha256 of what was published
@@ -48,13 +51,20 @@ class Release(ABC):
         media_dir: Path | None = None,
         missing: Missing = "fail",
     ) -> None:
-        self.root = Path(os.path.abspath(Path(data_root_dir).expanduser()))
+        given = Path(os.path.abspath(Path(data_root_dir).expanduser()))
+        self.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        self.root = given / self.name if self.has_folder and (given / self.name).is_dir() else given
         self.split, self.missing = split, missing
-        self.media_dir = self.root / Path(media_dir or ".").expanduser()
+        self.media_dir = given / Path(media_dir).expanduser() if media_dir else self.root
         self._dropped: dict[str, tuple[int, list[str]]] = {}
         self._found: dict[str, str | None] = {}
         self._absent: dict[str, str] = {}  # name -> where it is first named
-        self._finder = MediaFinder(self.media_dir, kind=self.kind)
+        self.look_in(self.media_dir)
+
+    def look_in(self, media_dir: Path) -> None:
+        """Find media below this folder."""
+        self.media_dir = media_dir
+        self._finder = MediaFinder(media_dir, kind=self.kind)
 
     @abstractmethod
     def files(self) -> Sequence[Path]:
@@ -81,7 +91,7 @@ class Release(ABC):
         for record in self.items():
             count += 1
             yield record
-        name = f"{type(self).__name__.lower()} {self.part}"
+        name = f"{self.name} {self.part}"
         if self._absent:
             self._tell_absent(name, count)
         for what, (number, where) in self._dropped.items():
