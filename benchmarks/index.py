@@ -179,7 +179,7 @@ def reading(read: Any, num: int) -> int:
 def private_mb() -> float:
     """Memory that this process cannot share with others; pages of mapped files can."""
     lines = Path("/proc/self/smaps_rollup").read_text(encoding="ascii").splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous")) / 1024
 
 
 def show(found: dict[str, dict[str, Any]]) -> None:
