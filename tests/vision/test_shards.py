@@ -74,7 +74,7 @@ def from_files(folder: Path, tmp_path: Path) -> list[torch.Tensor]:
     return frames(reader_of(Captions(data_root_dir=folder, split="train"), "files", tmp_path))
 
 
-def shards(root: str | Path, split: str = "test") -> Any:
+def shards(root: str | Path, split: str = "train") -> Any:
     from antmmf_tasks.datasets.shards import Shards
 
     return Shards(data_root_dir=str(root), split=split)
@@ -114,7 +114,7 @@ def test_packing_goes_on_where_it_was_killed(folder: Path, tmp_path: Path) -> No
     for path in sorted(half.iterdir()):
         if path.suffix == ".json" or path.with_suffix(".tar") not in kept:
             path.unlink()
-    (half / "test-000002.tar.part").write_bytes(b"half of one")
+    (half / "train-000002.tar.part").write_bytes(b"half of one")
     before = {path: path.stat().st_mtime_ns for path in kept}
     packed(folder, half)
     assert {path: path.stat().st_mtime_ns for path in kept} == before
@@ -125,7 +125,7 @@ def test_packing_goes_on_where_it_was_killed(folder: Path, tmp_path: Path) -> No
 
 def test_a_split_that_is_not_there_and_a_cut_shard_are_one_clear_line(folder: Path, tmp_path: Path) -> None:
     out = packed(folder, tmp_path / "out")
-    with pytest.raises(DataError, match=r"there is no val\.json; the splits there are test"):
+    with pytest.raises(DataError, match=r"there is no val\.json; the splits there are train"):
         list(shards(out, "val").records())
     reader = reader_of(shards(out), "cut", tmp_path)
     tar = sorted(out.glob("*.tar"))[-1]

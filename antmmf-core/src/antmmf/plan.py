@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import typing
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from antmmf.config.schema import BLOCKS, Block, RunConfig, TrainBlock, known_key
 from antmmf.errors import ConfigError, PluginError, Problem, did_you_mean
 from antmmf.plugins import Broken, apply_defaults, load_plugins
 from antmmf.recipes import find_config
-from antmmf.registry import Registry
+from antmmf.registry import Component, Registry
 
 SPLITS = ("train", "val", "test")
 NO_FP16 = "must not be fp16 with distributed fsdp2: loss scaling needs whole gradients; use bf16, or ddp"
@@ -116,24 +117,46 @@ def plan_run(source: str, arguments: Sequence[str] = (), *, registry: Registry, 
 def plan_data(source: str, arguments: Sequence[str] = (), *, registry: Registry) -> DataPlan:
     """Plan the data of a run; ``source`` may also be a data set's name, whose parameters the arguments then set.
 
-    Raises ``ConfigError``.
+    All splits that its constructor knows are planned, unless the arguments name one. Raises ``ConfigError``.
     """
-    if registry.find("datasets", source) is None or Path(source).is_file():
+    component = registry.find("datasets", source)
+    if component is None or Path(source).is_file():
         return plan_run(source, arguments, registry=registry)
-    key = "dataset_attributes.test"
-    params = f"{key}.0.params."
-    layers = Layers(tree={"dataset_attributes": {"test": [{"type": source, "params": {}}]}, "task_attributes": "none"})
     sections = tuple(f"{name}." for name in RunConfig.model_fields)
-    given = [text if text.startswith(sections) or "=" not in text else params + text for text in arguments]
-    apply_arguments(layers, given, known=list(known_keys()))
+    own = [text for text in arguments if "=" in text and not text.startswith(sections)]
+    datasets = {
+        split: [{"type": source, "params": {"split": split} if is_said else {}}]
+        for split, is_said in _known_splits(component, own).items()
+    }
+    layers = Layers(tree={"dataset_attributes": datasets, "task_attributes": "none"})
+    given = [f"dataset_attributes.{split}.0.params.{text}" for split in datasets for text in own]
+    apply_arguments(layers, [text for text in arguments if text not in own] + given, known=list(known_keys()))
     hooks, _ = _load_plugins(layers, registry)
     planner = Planner(registry, layers, resolve=lambda kind, wanted: hooks.hook.antmmf_resolve(kind=kind, name=wanted))
     _fill_types(layers)
     config, _ = _validate(layers, planner)
     plans = _plan_blocks(config, planner, only=("dataset_attributes", "input_attributes")) if config else {}
     if planner.problems or config is None:
-        raise ConfigError(planner.problems)
+        said = {problem.message: problem for problem in reversed(planner.problems)}  # not again for each split
+        raise ConfigError(list(reversed(said.values())))
     return DataPlan(**_data_plans(plans), name=source, config=config, layers=layers, registry=registry)
+
+
+def _known_splits(component: Component, arguments: Sequence[str]) -> dict[str, bool]:
+    """The splits of a data set, each with whether its constructor must be told; one that has none counts as test."""
+    for text in arguments:
+        if text.startswith("split="):
+            split = text.removeprefix("split=")
+            return {split if split in SPLITS else "test": False}
+    try:
+        constructor = component.load()
+        parameter = inspect.signature(constructor).parameters.get("split")
+        hints = typing.get_type_hints(getattr(constructor, "__init__", constructor))
+    except Exception:  # planning it says what is wrong
+        return {"test": False}
+    known = [split for split in SPLITS if split in typing.get_args(hints.get("split"))]
+    is_needed = parameter is not None and parameter.default is inspect.Parameter.empty
+    return dict.fromkeys(known, True) if known and is_needed else {"test": False}
 
 
 def _data_plans(plans: dict[str, Plan]) -> dict[str, Any]:

@@ -135,6 +135,21 @@ def test_prepare_names_what_is_missing_in_each_split(tmp_path: Path) -> None:
     assert "1 of 4 media do not exist" in result.output
 
 
+def test_a_data_set_named_without_a_split_is_checked_in_all_of_them(tmp_path: Path) -> None:
+    write_miniature("msvd", tmp_path, num=12)
+    result = typed("check", "msvd", f"data_root_dir={tmp_path}", "--json")
+    assert result.exit_code == 0, result.output
+    assert {name: part["outcomes"] for name, part in json.loads(result.stdout).items()} == {
+        "train": {"read": 8},
+        "val": {"read": 2},
+        "test": {"read": 2},
+    }
+    (only,) = json.loads(typed("check", "msvd", f"data_root_dir={tmp_path}", "split=val", "--json").stdout)
+    assert only == "val"
+    wrong = typed("check", "msvd", f"data_root_dir={tmp_path}", "langage=zh")
+    assert str(wrong.exception).count("did you mean 'language'") == 1
+
+
 def test_prepare_of_an_unknown_data_set_names_the_nearest() -> None:
     result = typed("prepare", "msrvt")
     assert result.exit_code != 0
