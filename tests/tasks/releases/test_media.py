@@ -59,6 +59,15 @@ def test_a_folder_of_frames_is_a_video_and_a_folder_of_pictures_is_none_of_their
     assert image.find("7001") is None
 
 
+def test_many_folders_of_frames_are_not_looked_into_and_links_in_circles_end(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"raw/{number}/1.jpg" for number in range(150)), "more/deep/clip.mp4")
+    (tmp_path / "more" / "back").symlink_to(tmp_path)
+    finder = MediaFinder(tmp_path, kind="video")
+    assert finder.find("149") == str(tmp_path / "raw/149")
+    assert finder.find("clip") == str(tmp_path / "more/deep/clip.mp4")
+    assert finder.find("150") is None
+
+
 def test_a_database_and_a_tar_are_looked_into(tmp_path: Path) -> None:
     lmdb = pytest.importorskip("lmdb")
     path = str(tmp_path / "msrvtt_videos.lmdb")

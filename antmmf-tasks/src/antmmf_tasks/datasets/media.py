@@ -17,6 +17,8 @@ SUFFIXES = VIDEO_SUFFIXES + IMAGE_SUFFIXES
 
 Kind = Literal["video", "image", "any"]
 
+_MANY = 100  # folders beside one another that are then taken to be alike
+
 
 class MediaFinder:
     """Finds media below ``root`` by name: by their path, else by their name without folder and ending.
@@ -70,10 +72,18 @@ class MediaFinder:
         """Name without ending -> media, and the LMDBs, of all that lies below the root."""
         found: dict[str, str] = {}
         databases: list[Path] = []
+        seen: set[tuple[int, int]] = set()  # a link may lead back
         for folder, folders, files in os.walk(self._top, followlinks=True):
-            folders.sort()
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
             databases += [Path(folder, name) for name in (*folders, *files) if name.endswith(".lmdb")]
-            folders[:] = [name for name in folders if not name.endswith(".lmdb") and not name.startswith(".")]
+            folders[:] = sorted(name for name in folders if not name.endswith(".lmdb") and not name.startswith("."))
+            if len(folders) > _MANY and self._kind == "video" and _holds_pictures(os.path.join(folder, folders[0])):
+                found |= {name: os.path.join(folder, name) for name in folders if name not in found}
+                folders.clear()  # millions of folders of frames: looking into each would take hours
             pictures = 0
             for name in sorted(files):
                 stem, suffix = os.path.splitext(name)
@@ -123,3 +133,9 @@ class MediaFinder:
                 if transaction.get(stem.encode()) is not None:
                     return f"{path}/{stem}"
         return None
+
+
+def _holds_pictures(folder: str) -> bool:
+    """Whether a folder holds pictures and nothing else."""
+    with os.scandir(folder) as entries:
+        return all(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries)
