@@ -43,6 +43,7 @@ if TYPE_CHECKING:  # for type checkers only; a test compares this list with the 
     from antmmf.hookspecs import hookimpl as hookimpl
     from antmmf.task import ContrastiveTask as ContrastiveTask
     from antmmf.task import Features as Features
+    from antmmf.task import Share as Share
     from antmmf.task import Task as Task
     from antmmf.task import TaskOutput as TaskOutput
 
@@ -77,7 +78,7 @@ _HOMES = {
         "VisionEncoder",
     ),
     "antmmf.batch": ("Batch",),
-    "antmmf.task": ("ContrastiveTask", "Features", "Task", "TaskOutput"),
+    "antmmf.task": ("ContrastiveTask", "Features", "Share", "Task", "TaskOutput"),
     "antmmf.hookspecs": ("hookimpl",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

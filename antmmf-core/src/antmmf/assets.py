@@ -8,16 +8,30 @@ from antmmf.contracts import Json
 
 
 class RunAssets:
-    """The assets of one run (``antmmf.contracts.Assets``): those of the checkpoint, else made from training texts."""
+    """The assets of one run (``antmmf.contracts.Assets``): those of the checkpoint, else made from training data."""
 
-    def __init__(self, saved: Mapping[str, Json] | None = None, *, texts: Callable[[], Iterator[str]]) -> None:
+    def __init__(
+        self,
+        saved: Mapping[str, Json] | None = None,
+        *,
+        texts: Callable[[], Iterator[str]],
+        answers: Callable[[], Iterator[str]] = lambda: iter(()),
+    ) -> None:
         self._values: dict[str, Json] = dict(saved or {})
         self._texts = texts
+        self._answers = answers
 
     def get(self, name: str, make: Callable[[Iterator[str]], Json]) -> Json:
         """The asset called ``name``; made from the training texts when no checkpoint brought it."""
+        return self._get(name, make, self._texts)
+
+    def of_answers(self, name: str, make: Callable[[Iterator[str]], Json]) -> Json:
+        """The same, made from the answers of the training questions."""
+        return self._get(name, make, self._answers)
+
+    def _get(self, name: str, make: Callable[[Iterator[str]], Json], source: Callable[[], Iterator[str]]) -> Json:
         if name not in self._values:
-            self._values[name] = make(self._texts())
+            self._values[name] = make(source())
         return self._values[name]
 
     def values(self) -> Mapping[str, Json]:

@@ -64,13 +64,15 @@ class Record:
 class Sample:
     """A record after decoding: ``frames`` (C, F, 3, H, W) uint8 and the texts that were drawn.
 
-    ``id`` is the 64-bit hash of data set name and key (signed, so that it fits a tensor).
+    ``id`` is the 64-bit hash of data set name and key (signed, so that it fits a tensor). ``seed`` is what a collator
+    draws from, other in every epoch: f(the run's seed, epoch, id); None in evaluation, where nothing is drawn.
     """
 
     id: int
     record: Record
     frames: Tensor
     texts: tuple[str, ...]
+    seed: int | None = None
 
 
 @runtime_checkable
@@ -216,7 +218,12 @@ class VisionEncoder(Protocol):
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Turns texts into ids; picklable, so that it runs in the loader's workers."""
+    """Turns texts into ids; picklable, so that it runs in the loader's workers.
+
+    Optional: ``window(text, seed) -> list[int]``, as a call with one text, but of a text that is too long the ids of a
+    window at a place drawn from ``seed``; it is called in training where the attribute ``random_window`` is True. And
+    ``significant(texts) -> list[int]``, the ids of the words that say most of what ``texts`` show, best first.
+    """
 
     pad_id: int
     mask_id: int
@@ -257,7 +264,10 @@ class FusionEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One part of the loss: ``weight * sum / count``, where sums and counts are added over micro-batches and ranks."""
+    """One part of the loss: ``weight * sum / count``, where sums and counts are added over micro-batches and ranks.
+
+    With ``weight`` 0 it is a figure to watch: ``sum / count`` is logged, and is no part of the loss.
+    """
 
     sum: Tensor
     count: Tensor | float
@@ -322,6 +332,10 @@ class Assets(Protocol):
         """The saved asset, else ``make(training texts)``, which is then saved. JSON values only."""
         ...
 
+    def of_answers(self, name: str, make: Callable[[Iterator[str]], Json]) -> Json:
+        """The same, made from the answers of the training questions."""
+        ...
+
 
 # --- a run ------------------------------------------------------------------------------------------------------------
 
@@ -361,8 +375,9 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One optimizer step in floats: total ``loss``, ``terms`` by name, ``lr``, ``grad_norm``, ``seconds`` by part,
-    which add up to the step, and the seconds that loader processes spent reading and decoding beside it (``decode``).
+    """One optimizer step in floats: total ``loss``, its ``terms`` and what else a task has watched by name, ``lr``,
+    ``grad_norm``, ``seconds`` by part, which add up to the step, and the seconds that loader processes spent reading
+    and decoding beside it (``decode``).
     """
 
     loss: float

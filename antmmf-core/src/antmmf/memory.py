@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import reduce
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +13,7 @@ from antmmf.checkpoint.shards import is_sharded
 from antmmf.contracts import RunState
 from antmmf.errors import AntmmfError
 from antmmf.recompute import undone
-from antmmf.step import Step
+from antmmf.step import Step, total
 
 if TYPE_CHECKING:
     from antmmf.trainer import Trainer
@@ -84,7 +83,7 @@ def _fits(trainer: Trainer, batches: list[Batch]) -> bool:
     try:
         room = [torch.empty_like(parameter) for parameter in trained for _ in range(_STATES)]
         with undone(task):
-            reduce(torch.add, step(batches, 0).values()).backward()
+            total(step(batches, 0)).backward()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         if is_out_of_memory(error):
             return False

@@ -99,6 +99,7 @@ class Meter:
         self._world = world or World()
         self._check_norm = check_norm
         self._steps: list[_Step] = []
+        self._watched: frozenset[str] = frozenset()
         self.watch = watch
         self._on_accelerator = watch.device.type != "cpu"
         self.decode_seconds = 0.0
@@ -108,8 +109,18 @@ class Meter:
     def __len__(self) -> int:
         return len(self._steps)
 
-    def add_step(self, number: int, *, terms: Mapping[str, Tensor], norm: Tensor | None, ids: list[list[int]]) -> None:
-        """Note step ``number`` with its detached scalar ``terms`` and the ids of each micro-batch."""
+    def add_step(
+        self,
+        number: int,
+        *,
+        terms: Mapping[str, Tensor],
+        norm: Tensor | None,
+        ids: list[list[int]],
+        watched: frozenset[str] = frozenset(),
+    ) -> None:
+        """Note step ``number`` with its detached scalar ``terms``, those ``watched`` that are no part of the loss, and
+        the ids of each micro-batch."""
+        self._watched |= watched
         self._steps.append(_Step(number, terms if norm is None else {**terms, _NORM: norm}, ids))
 
     def report(self, *, lr: float) -> tuple[StepReport, list[dict[str, float]]]:
@@ -131,7 +142,7 @@ class Meter:
         samples, decode, ranks = self._exchange(num)
         seconds = {part: sum(rank[part] for rank in ranks) / len(ranks) for part in PARTS}
         report = StepReport(
-            loss=sum(sum(values) for name, values in series.items() if name != _NORM) / num,
+            loss=sum(sum(values) for name, values in series.items() if name not in {_NORM, *self._watched}) / num,
             terms=means,
             lr=lr,
             grad_norm=norm,

@@ -42,7 +42,7 @@ from antmmf.run_data import (
     num_workers,
     open_indexes,
     open_quarantine,
-    training_texts,
+    run_assets,
 )
 from antmmf.run_folder import carried_files, choose_folder, write_results, write_start
 from antmmf.step import Step
@@ -256,10 +256,9 @@ def _task_and_assets(
     plan: RunPlan, origin: Origin, indexes: Mapping[str, Index], world: World
 ) -> tuple[Task, RunAssets]:
     """The task; assets are made by the first process, for all."""
-    texts = training_texts(plan, indexes)
-    assets = RunAssets(origin.checkpoint.assets if origin.checkpoint else None, texts=texts)
+    assets = run_assets(plan, indexes, origin.checkpoint.assets if origin.checkpoint else None)
     task = build_task(plan, assets) if world.is_first else None
-    assets = RunAssets(world.broadcast(dict(assets.values())), texts=texts) if world.size > 1 else assets
+    assets = run_assets(plan, indexes, world.broadcast(dict(assets.values()))) if world.size > 1 else assets
     return task or build_task(plan, assets), assets
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import torch
 
+from antmmf.assets import RunAssets
 from antmmf.cache import cache_folder
 from antmmf.config.reader import dotted
 from antmmf.config.schema import TrainBlock
+from antmmf.contracts import Json
 from antmmf.data.index import Index, open_index
 from antmmf.data.loader import Loader
 from antmmf.data.media import SampleReader
@@ -58,17 +60,17 @@ def open_indexes(plan: DataPlan, names: Iterable[str]) -> tuple[dict[str, Index]
     return indexes, tables
 
 
-def training_texts(plan: RunPlan, indexes: Mapping[str, Index]) -> Callable[[], Iterator[str]]:
-    """All texts of the training split, which assets are made from; raises ``ConfigError`` where there is none."""
+def run_assets(plan: RunPlan, indexes: Mapping[str, Index], saved: Mapping[str, Json] | None) -> RunAssets:
+    """The ``saved`` assets; others are made from the training split, or raise ``ConfigError`` where there is none."""
 
-    def texts() -> Iterator[str]:
+    def all_of(read: Callable[[Index], Iterator[str]]) -> Iterator[str]:
         if "train" not in indexes:
             path = ("training_parameters", "resume_file")
             message = "its checkpoint lacks something that the model is made from, such as a vocabulary; retrain it"
             raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
-        return chain.from_iterable(indexes[name].texts() for name in plan.parts("train"))
+        return chain.from_iterable(read(indexes[name]) for name in plan.parts("train"))
 
-    return texts
+    return RunAssets(saved, texts=lambda: all_of(Index.texts), answers=lambda: all_of(Index.answers))
 
 
 def open_quarantine(plan: RunPlan, folder: Path, world: World) -> Quarantine:

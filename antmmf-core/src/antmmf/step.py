@@ -9,6 +9,8 @@ step, micro-batch, rank), so the second pass repeats those of the first; buffers
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
 from typing import TypeAlias
 
 import torch
@@ -23,15 +25,20 @@ from antmmf.distributed.world import World
 from antmmf.evaluate import autocast
 from antmmf.meter import Stopwatch
 from antmmf.recompute import recomputed
-from antmmf.task import ContrastiveTask, Features, Task
+from antmmf.task import ContrastiveTask, Features, Share, Task
 
 _TINY = 1e-12
 
 Output: TypeAlias = "Mapping[str, Term] | Features"
 
 
+def total(parts: Mapping[str, Tensor]) -> Tensor:
+    """What to descend: the sum of the parts of a loss; a figure to watch has no gradient."""
+    return reduce(torch.add, (part for part in parts.values() if part.requires_grad))
+
+
 class Step(nn.Module):
-    """The weighted parts of a step's loss; their sum is what to descend.
+    """The weighted parts of a step's loss, whose ``total`` is what to descend, and figures to watch.
 
     The gradient's mean over the processes is that of the whole batch's loss, and the parts' mean its value: what DDP
     and FSDP2 make of gradients anyway. ``watch`` laps what is computed and what is waited for. One process alone acts
@@ -59,9 +66,12 @@ class Step(nn.Module):
         self._generators = _default_generators(self.device)
         self._encode: Callable[[Batch], Features] | None = None
         self._loss: Callable[[Features], Mapping[str, Term]] | None = None
+        self._relate: Callable[[Features, Share], tuple[Mapping[str, Tensor], Mapping[str, Term]]] | None = None
         if isinstance(task, ContrastiveTask):
-            self._encode, self._loss = task.encode, task.loss
+            self._encode, self._relate, self._loss = task.encode, task.relate, task.loss
         self._forward_seed = hashed(seed, "forward", self.world.rank)
+        self._pairs_seed = hashed(seed, "pairs", self.world.rank)
+        self._draws_seed = hashed(seed, "draws")
         self._loss_seed = hashed(seed, "loss")
 
     def forward(self, batches: Sequence[Batch], step: int, num_ghosts: int = 0) -> dict[str, Tensor]:
@@ -78,12 +88,36 @@ class Step(nn.Module):
         if self._loss is None:
             return self._local_parts(outputs)  # type: ignore[arg-type]
         features: list[Features] = outputs  # type: ignore[assignment]
-        whole = self._gather(_join(features))
+        own = self._local_parts([part.terms for part in features])
+        whole = replace(self._gather(_join(features)), step=step)
+        if self._relate is not None:
+            whole, related = self._related(whole)
+            own |= self._local_parts([related])
         self._seed(mixed(self._loss_seed, step))
         with autocast(self.device, self.amp):
             terms = self._loss(whole)
-        parts = {name: _part(term, term.count) for name, term in terms.items()}
-        return {**self._local_parts([part.terms for part in features]), **parts}
+        return {**own, **{name: _part(term, term.count) for name, term in terms.items()}}
+
+    def _related(self, whole: Features) -> tuple[Features, Mapping[str, Term]]:
+        """The features with what all processes made of their shares of the texts, and the terms of this one's share."""
+        assert self._relate is not None
+        num, processes = len(whole.text), self.world.size * self._rehearsed
+        each = -(-num // processes)
+        rows = torch.arange(self.world.rank * each, (self.world.rank + 1) * each, device=whole.text.device)
+        draws = torch.Generator().manual_seed(mixed(self._draws_seed, whole.step))
+        share = Share(rows.clamp(max=num - 1), rows < num, draws)
+        self._seed(mixed(self._pairs_seed, whole.step))
+        with autocast(self.device, self.amp):
+            tensors, terms = self._relate(whole, share)
+        self.watch.lap("forward")
+        counts = [min(each, max(0, num - rank * each)) for rank in range(self.world.size)]
+        found = {name: tensor[: counts[self.world.rank]] for name, tensor in tensors.items()}
+        if self.world.size > 1:
+            found = {name: gather_rows(tensor, self.world, counts) for name, tensor in found.items()}
+            self.watch.lap("communication")
+        else:
+            found = {name: torch.cat([tensor] * self._rehearsed)[:num] for name, tensor in found.items()}
+        return replace(whole, extras={**whole.extras, **found}), terms
 
     def _compute(self, batch: Batch, step: int, micro: int) -> Output:
         self._seed(mixed(self._forward_seed, step, micro))
@@ -174,6 +208,8 @@ def _silent(output: Output) -> Output:
 
 def _part(term: Term, count: Tensor | float) -> Tensor:
     """``weight * sum / count``; a count of 0 comes with a sum of 0, and gives 0."""
+    if term.weight == 0:
+        return (term.sum / torch.as_tensor(count).clamp(min=_TINY)).detach()
     if isinstance(count, Tensor):
         mean = term.sum / count.clamp(min=_TINY)
         return mean if term.weight == 1 else mean * term.weight

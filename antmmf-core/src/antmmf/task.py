@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from antmmf.batch import Batch
 from antmmf.contracts import Collator, Json, Record, Term
@@ -32,7 +32,7 @@ class Features:
 
     ``video`` (B, D), ``text`` (N, D), ``owner`` (N,) row of ``video`` that each text belongs to, -1: nobody's.
     ``extras`` are further tensors of rows. ``terms`` are parts of the loss that need no other rows (masked words);
-    they stay on their rank and are added up.
+    they stay on their rank and are added up. ``step`` is the optimizer step, 0-based, which the run fills in.
     """
 
     video: Tensor
@@ -40,6 +40,21 @@ class Features:
     owner: Tensor
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     terms: Mapping[str, Term] = field(default_factory=dict)
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Share:
+    """The texts of the global batch that one process relates to videos.
+
+    ``rows`` (M,) are their numbers; M is the same on every process, so where there are not enough the last text is
+    there again, and ``real`` (M,) is False. ``draws`` is a CPU generator that is the same on all processes: f(seed,
+    step); what it draws must be for the whole batch.
+    """
+
+    rows: Tensor
+    real: Tensor
+    draws: Generator
 
 
 class Task(nn.Module, ABC):
@@ -73,6 +88,9 @@ class Task(nn.Module, ABC):
         """
         raise ComponentError(f"run_type predict: the task {type(self).__name__} has no predictions; take it out")
 
+    def after_step(self) -> None:
+        """Called without gradients after each optimizer step, for weights that follow others (momentum encoders)."""
+
     def train(self, mode: bool = True) -> Task:
         """Training mode for everything that is not frozen."""
         super().train(mode)
@@ -84,14 +102,21 @@ class Task(nn.Module, ABC):
 class ContrastiveTask(Task):
     """A task whose loss compares rows: in training the run calls ``encode`` on every micro-batch of every rank and
     ``loss`` on what all of them gave, so that accumulation and the number of processes change no negatives.
+
+    Between the two it calls ``relate``, where the task has that, on what all of them gave: for work on pairs of rows
+    (a cross encoder) that is too much for every process to do all of. ``relate(features, share)`` returns tensors with
+    a row for each text of its ``share``, which become ``extras`` of the features that ``loss`` sees, and terms of the
+    share's real rows alone.
     """
+
+    relate: Callable[[Features, Share], tuple[Mapping[str, Tensor], Mapping[str, Term]]] | None = None
 
     @abstractmethod
     def encode(self, batch: Batch) -> Features:
         """The features of one micro-batch, before anything is compared; no random draw may depend on other rows.
 
         With accumulation it is computed twice. What it writes must be buffers; weights (momentum encoders) move in
-        ``loss``.
+        ``after_step``.
         """
 
     @abstractmethod

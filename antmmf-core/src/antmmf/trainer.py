@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ from antmmf.errors import CheckpointError, ConfigError, DataError, did_you_mean
 from antmmf.evaluate import StoppedError
 from antmmf.memory import explained, find_micro_batches
 from antmmf.meter import Meter, refuse_broken
-from antmmf.step import Step
+from antmmf.step import Step, total
 from antmmf.stopping import StopSignals
 from antmmf.task import Task
 
@@ -227,9 +226,9 @@ class Trainer:
             moved = batches if self._is_on_cpu else [self.move(batch) for batch in batches]
             self._watch.lap("to_device")
             parts = self.model(moved, state.step, num_ghosts)
-            loss = reduce(torch.add, parts.values())
+            loss = total(parts)
             self._watch.lap("forward")
-            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
             self._watch.lap("backward")
             norm = self._update(state.step)
         except Exception as error:
@@ -241,8 +240,9 @@ class Trainer:
         state.step += 1
         self._idle_since = None
         values = {name: part.detach() for name, part in parts.items()}
+        watched = frozenset(name for name, part in parts.items() if not part.requires_grad)
         ids = [batch.ids.tolist() for batch in batches[: len(batches) - num_ghosts]]
-        self.meter.add_step(state.step, terms=values, norm=norm, ids=ids)
+        self.meter.add_step(state.step, terms=values, watched=watched, norm=norm, ids=ids)
 
     def move(self, batch: Batch) -> Batch:
         """The batch on the run's device."""
@@ -261,6 +261,8 @@ class Trainer:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            self.task.after_step()
         if self.ema is not None:
             self.ema.update(step)
         return norm

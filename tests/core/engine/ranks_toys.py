@@ -16,8 +16,8 @@ from antmmf.batch import Batch
 from antmmf.contracts import Collator, Term
 from antmmf.distributed import parallel
 from antmmf.distributed.world import World, joined_world
-from antmmf.step import Step
-from antmmf.task import ContrastiveTask, Features, TaskOutput
+from antmmf.step import Step, total
+from antmmf.task import ContrastiveTask, Features, Share, TaskOutput
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -44,7 +44,8 @@ class Encoder(nn.Module):
 
 
 class Pairs(ContrastiveTask):
-    """A contrastive term over the global batch with a learned scale, and one over the even texts only."""
+    """A contrastive term over the global batch with a learned scale, one over the even texts only, and two that come of
+    pairs: each text with three videos drawn from the global batch."""
 
     def __init__(self, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -52,6 +53,7 @@ class Pairs(ContrastiveTask):
         self.text = Encoder(4, dropout=dropout)
         self.log_scale = nn.Parameter(torch.zeros(1))
         self.head = nn.Linear(8, 3)
+        self.pair_head = nn.Linear(16, 1)
 
     def collator(self, train: bool) -> Collator:
         raise NotImplementedError
@@ -64,12 +66,25 @@ class Pairs(ContrastiveTask):
         terms = {"said": Term((said * even).sum(), even.sum(), 0.5)}
         return Features(self.vision(batch.frames.flatten(1).to(dtype) / 255), text, batch.owner, terms=terms)
 
+    def relate(self, features: Features, share: Share) -> tuple[dict[str, Tensor], dict[str, Term]]:
+        drawn = torch.randint(len(features.video), (len(features.text), 3), generator=share.draws)[share.rows]
+        texts = features.text[share.rows, None].expand(-1, 3, -1)
+        scores = self.pair_head(torch.cat([texts, features.video[drawn]], dim=-1)).tanh()[..., 0]  # (M, 3)
+        first = scores[share.real, 0]
+        return {"scores": scores}, {"first": Term(first.square().sum(), len(first))}
+
     def loss(self, features: Features) -> dict[str, Term]:
         logits = self.log_scale.exp() * 5 * (features.text @ features.video.T)  # (N, B)
         own = features.owner >= 0
         right = features.owner[own]
         log_p = logits.log_softmax(1)[own, right] + logits.log_softmax(0)[own, right]
-        return {"pairs": Term(-log_p.sum(), own.sum())}
+        ranked = features.extras["scores"] * torch.arange(1, len(features.text) + 1).view(-1, 1)
+        drift = torch.tensor(float(features.step))
+        return {
+            "pairs": Term(-log_p.sum(), own.sum()),
+            "ranked": Term(ranked.sum(), ranked.numel()),
+            "step": Term(drift, 1, weight=0),
+        }
 
     def forward(self, batch: Batch) -> TaskOutput:
         features = self.encode(batch)
@@ -114,7 +129,7 @@ def train(mode: str, micro_batches: int, checkpointing: bool, batch_size: int, w
         most = int(world.exchange([len(rows)]).max())
         ghosts = most - len(rows)
         parts = model([make_batch(part, number) for part in [*rows, *[[0]] * ghosts]], number, ghosts)
-        sum(parts.values()).backward()
+        total(parts).backward()
         norm = nn.utils.clip_grad_norm_(task.parameters(), 1.0)
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         optimizer.step()

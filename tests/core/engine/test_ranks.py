@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from antmmf.distributed.world import World
-from antmmf.step import Step
+from antmmf.step import Step, total
 from ranks_toys import STEPS, Pairs, make_batch, train
 
 TOYS = Path(__file__).with_name("ranks_toys.py")
@@ -61,11 +62,11 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(micro_batches: int) 
     torch.default_generator.manual_seed(0)
     task = Pairs().double()
     step = Step(task, seed=1)
-    sum(step([make_batch(list(range(10)), 0)], 0).values()).backward()
+    total(step([make_batch(list(range(10)), 0)], 0)).backward()
     whole = [parameter.grad.clone() for parameter in task.parameters()]
     task.zero_grad()
     parts = [part.tolist() for part in torch.arange(10).tensor_split(micro_batches)]
-    sum(step([make_batch(part, 0) for part in parts], 0).values()).backward()
+    total(step([make_batch(part, 0) for part in parts], 0)).backward()
     torch.testing.assert_close([parameter.grad for parameter in task.parameters()], whole, rtol=1e-9, atol=1e-15)
 
 
@@ -75,15 +76,18 @@ def test_micro_batches_with_dropout_repeat_their_draws() -> None:
     task = Pairs(dropout=0.3).double().train()
     step = Step(task, seed=1)
     batches = [make_batch([0, 1, 2], 0), make_batch([3, 4, 5], 0)]
-    sum(step(batches, 7).values()).backward()
+    total(step(batches, 7)).backward()
     found = [parameter.grad.clone() for parameter in task.parameters()]
     task.zero_grad()
     kept = [step._compute(batch, 7, micro) for micro, batch in enumerate(batches)]
     video = torch.cat([part.video for part in kept])
     owner = torch.cat([kept[0].owner, torch.where(kept[1].owner >= 0, kept[1].owner + 3, -1)])
     whole = type(kept[0])(video, torch.cat([part.text for part in kept]), owner)
-    pairs = task.loss(whole)["pairs"]
+    whole, related = step._related(replace(whole, step=7))
+    terms = [*related.values(), *(term for name, term in task.loss(whole).items() if name != "step")]
     said = [part.terms["said"] for part in kept]
-    loss = pairs.sum / pairs.count + 0.5 * (said[0].sum + said[1].sum) / (said[0].count + said[1].count)
+    loss = sum(term.sum / term.count for term in terms) + 0.5 * (said[0].sum + said[1].sum) / (
+        said[0].count + said[1].count
+    )
     loss.backward()
     torch.testing.assert_close(found, [parameter.grad for parameter in task.parameters()], rtol=1e-9, atol=1e-15)

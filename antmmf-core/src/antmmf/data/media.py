@@ -84,7 +84,8 @@ class SampleReader:
         elif self.train:
             record = self._draw(record, self._rng(epoch, id, "text"))
         frames = self._frames(record, epoch, id)  # (C, F, 3, H, W)
-        return Sample(id=id, record=record, frames=frames, texts=record.texts)
+        seed = hashed(self.seed, epoch, id) if self.train else None
+        return Sample(id=id, record=record, frames=frames, texts=record.texts, seed=seed)
 
     def _rng(self, epoch: int, id: int, purpose: str) -> np.random.Generator | None:
         return generator(self.seed, epoch, id, purpose) if self.train else None

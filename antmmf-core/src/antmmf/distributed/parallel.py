@@ -18,7 +18,7 @@ from antmmf.recompute import recomputed
 from antmmf.task import encoders_of
 
 Mode = Literal["ddp", "fsdp2"]
-_ENTRIES = ("encode", "loss", "evaluate_split")  # methods of a task that are called beside ``forward``
+_ENTRIES = ("encode", "relate", "loss", "evaluate_split")  # methods of a task that are called beside ``forward``
 
 
 def blocks_of(task: nn.Module) -> list[nn.Module]:
@@ -76,7 +76,7 @@ def shard(task: nn.Module, world: World, device: torch.device) -> None:
         fully_shard(block, mesh=mesh)
     fully_shard(task, mesh=mesh)
     for name in _ENTRIES:
-        if hasattr(task, name):
+        if getattr(task, name, None) is not None:
             register_fsdp_forward_method(task, name)
 
 
