@@ -32,13 +32,21 @@ MODEL = {
 }
 
 
-def trained(folder: Path, datasets: dict[str, object], *, processes: int = 1, **training: object) -> tuple[str, Path]:
+def trained(
+    folder: Path,
+    datasets: dict[str, object],
+    *,
+    processes: int = 1,
+    model: dict[str, object] | None = None,
+    **training: object,
+) -> tuple[str, Path]:
     """Train on ``datasets`` through the command line: the console's text, and the run's folder."""
-    run = folder / f"run{processes}-{'-'.join(map(str, training.values()))}"
+    run = folder / f"run{processes}-{'-'.join(Path(str(value)).name for value in training.values())}"
     defaults = {"batch_size": 4, "test_batch_size": 4, "max_iterations": 4, "log_interval": 1, "num_workers": 0}
     parameters = {**defaults, "num_threads": 1, "device": "cpu", "save_dir": str(run), **training}
     config = folder / "config.yml"
-    config.write_text(yaml.safe_dump({**MODEL, "dataset_attributes": datasets, "training_parameters": parameters}))
+    tree = {**MODEL, **(model or {}), "dataset_attributes": datasets, "training_parameters": parameters}
+    config.write_text(yaml.safe_dump(tree))
     command = [sys.executable, "-m", "antmmf", "run", str(config)]
     command += ["--nproc-per-node", str(processes)] if processes > 1 else []
     answer = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -140,3 +148,31 @@ def test_an_epoch_of_captions_is_said(miniatures: Path, tmp_path: Path) -> None:
     coco = {"type": "coco", "params": {"data_root_dir": str(miniatures / "coco"), "split": "train"}}
     said, _ = trained(tmp_path, {"train": [{**coco, "epoch_of": "captions", "texts_per_video": 1}]}, run_type="train")
     assert "1 epoch = 80 captions of 16 videos in batches of 4 = 20 steps" in " ".join(said.split())
+
+
+def test_the_answers_of_training_are_in_the_checkpoint_and_others_count_as_wrong(tmp_path: Path) -> None:
+    """MSVD-QA in its release's files: evaluated from the checkpoint alone, when the training questions are gone."""
+    root = tmp_path / "data"
+    write_miniature("msvd_qa", root)
+    vqa: dict[str, object] = {"task_attributes": "vqa", "metrics": ["accuracy"]}
+    blocks = {
+        split: [{"type": "msvd_qa", "params": {"data_root_dir": str(root), "split": split, "num_answers": 3}}]
+        for split in ("train", "test")
+    }
+    _, run = trained(tmp_path, blocks, model=vqa, max_iterations=2)
+    (saved,) = (run / "checkpoints").glob("step_*")
+    answers = json.loads((saved / "assets.json").read_text(encoding="utf-8"))["answers"]
+    assert len(answers) == 3
+    for path in root.rglob("train_qa.json"):
+        path.unlink()
+    said, again = trained(
+        tmp_path, {"test": blocks["test"]}, model=vqa, run_type="val+predict", resume_file=str(saved), log_interval=2
+    )
+    lines = (again / "predictions" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    truth = [json.loads(line)["truth"] for line in lines]
+    figures = json.loads((again / "results.json").read_text())["figures"]
+    unknown = sum(answer not in answers for answer in truth)
+    assert unknown > 0
+    assert "unknown" in said
+    assert figures["test/unknown"]["value"] == pytest.approx(100 * unknown / len(truth))
+    assert all(choice["answer"] in answers for line in lines for choice in json.loads(line)["answers"])

@@ -38,9 +38,9 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "visual_genome",
             "webvid",
         ),
-        "tasks": ("retrieval",),
+        "tasks": ("retrieval", "vqa"),
         "losses": ("infonce",),
-        "metrics": ("choice", "recall"),
+        "metrics": ("accuracy", "choice", "recall"),
     },
 }
 

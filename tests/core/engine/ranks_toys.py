@@ -44,8 +44,7 @@ class Encoder(nn.Module):
 
 
 class Pairs(ContrastiveTask):
-    """A contrastive term over the global batch with a learned scale, one over the even texts only, and two that come of
-    pairs: each text with three videos drawn from the global batch."""
+    """A contrastive term over the global batch with a learned scale, and one over the even texts only."""
 
     def __init__(self, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -53,7 +52,6 @@ class Pairs(ContrastiveTask):
         self.text = Encoder(4, dropout=dropout)
         self.log_scale = nn.Parameter(torch.zeros(1))
         self.head = nn.Linear(8, 3)
-        self.pair_head = nn.Linear(16, 1)
 
     def collator(self, train: bool) -> Collator:
         raise NotImplementedError
@@ -66,6 +64,25 @@ class Pairs(ContrastiveTask):
         terms = {"said": Term((said * even).sum(), even.sum(), 0.5)}
         return Features(self.vision(batch.frames.flatten(1).to(dtype) / 255), text, batch.owner, terms=terms)
 
+    def loss(self, features: Features) -> dict[str, Term]:
+        logits = self.log_scale.exp() * 5 * (features.text @ features.video.T)  # (N, B)
+        own = features.owner >= 0
+        right = features.owner[own]
+        log_p = logits.log_softmax(1)[own, right] + logits.log_softmax(0)[own, right]
+        return {"pairs": Term(-log_p.sum(), own.sum())}
+
+    def forward(self, batch: Batch) -> TaskOutput:
+        features = self.encode(batch)
+        return TaskOutput(terms={**features.terms, **self.loss(features)})
+
+
+class RelatedPairs(Pairs):
+    """With two terms more that come of pairs: each text with three videos drawn from the global batch."""
+
+    def __init__(self, *, dropout: float = 0.0) -> None:
+        super().__init__(dropout=dropout)
+        self.pair_head = nn.Linear(16, 1)
+
     def relate(self, features: Features, share: Share) -> tuple[dict[str, Tensor], dict[str, Term]]:
         drawn = torch.randint(len(features.video), (len(features.text), 3), generator=share.draws)[share.rows]
         texts = features.text[share.rows, None].expand(-1, 3, -1)
@@ -74,21 +91,13 @@ class Pairs(ContrastiveTask):
         return {"scores": scores}, {"first": Term(first.square().sum(), len(first))}
 
     def loss(self, features: Features) -> dict[str, Term]:
-        logits = self.log_scale.exp() * 5 * (features.text @ features.video.T)  # (N, B)
-        own = features.owner >= 0
-        right = features.owner[own]
-        log_p = logits.log_softmax(1)[own, right] + logits.log_softmax(0)[own, right]
-        ranked = features.extras["scores"] * torch.arange(1, len(features.text) + 1).view(-1, 1)
-        drift = torch.tensor(float(features.step))
+        scores = features.extras["scores"] * torch.arange(1, len(features.text) + 1).view(-1, 1)
+        step = torch.tensor(float(features.step))
         return {
-            "pairs": Term(-log_p.sum(), own.sum()),
-            "ranked": Term(ranked.sum(), ranked.numel()),
-            "step": Term(drift, 1, weight=0),
+            **super().loss(features),
+            "ranked": Term(scores.sum(), scores.numel()),
+            "step": Term(step, 1, weight=0),
         }
-
-    def forward(self, batch: Batch) -> TaskOutput:
-        features = self.encode(batch)
-        return TaskOutput(terms={**features.terms, **self.loss(features)})
 
 
 def make_batch(rows: list[int], step: int) -> Batch:
@@ -114,7 +123,7 @@ def make_batch(rows: list[int], step: int) -> Batch:
 def train(mode: str, micro_batches: int, checkpointing: bool, batch_size: int, world: World) -> list[list[float]]:
     """Every step's parts of the loss and gradient norm, as the whole batch has them."""
     torch.default_generator.manual_seed(0)
-    task, device = Pairs(), torch.device("cpu")
+    task, device = RelatedPairs(), torch.device("cpu")
     sharded = mode == "fsdp2"
     parallel.prepare(task, compile=False, activation_checkpointing=checkpointing, channels_last=False, sharded=sharded)
     if sharded:

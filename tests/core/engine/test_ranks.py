@@ -12,7 +12,7 @@ import pytest
 import torch
 from antmmf.distributed.world import World
 from antmmf.step import Step, total
-from ranks_toys import STEPS, Pairs, make_batch, train
+from ranks_toys import STEPS, RelatedPairs, make_batch, train
 
 TOYS = Path(__file__).with_name("ranks_toys.py")
 
@@ -60,7 +60,7 @@ def test_a_process_without_rows_takes_part_as_a_ghost(tmp_path: Path) -> None:
 @pytest.mark.parametrize("micro_batches", [2, 5])
 def test_micro_batches_give_the_gradient_of_the_whole_batch(micro_batches: int) -> None:
     torch.default_generator.manual_seed(0)
-    task = Pairs().double()
+    task = RelatedPairs().double()
     step = Step(task, seed=1)
     total(step([make_batch(list(range(10)), 0)], 0)).backward()
     whole = [parameter.grad.clone() for parameter in task.parameters()]
@@ -73,7 +73,7 @@ def test_micro_batches_give_the_gradient_of_the_whole_batch(micro_batches: int) 
 def test_micro_batches_with_dropout_repeat_their_draws() -> None:
     """The gradient is that of what the forward pass computed: by recomputation as by keeping everything."""
     torch.default_generator.manual_seed(0)
-    task = Pairs(dropout=0.3).double().train()
+    task = RelatedPairs(dropout=0.3).double().train()
     step = Step(task, seed=1)
     batches = [make_batch([0, 1, 2], 0), make_batch([3, 4, 5], 0)]
     total(step(batches, 7)).backward()

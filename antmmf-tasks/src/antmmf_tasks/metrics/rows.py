@@ -29,7 +29,7 @@ class RowStore:
         if missing:
             raise ComponentError(
                 f"metric {self.metric!r} needs the rows {', '.join(missing)}, the task gives "
-                f"{', '.join(sorted(rows)) or 'none'}; take this metric out or use a retrieval task"
+                f"{', '.join(sorted(rows)) or 'none'}; take this metric out or use a task that gives them"
             )
         for name in (*self.needed, *self.optional):
             if name in rows:

@@ -12,6 +12,8 @@ from antmmf.data.keyed import generator
 from antmmf.errors import DataError
 from torch import Tensor
 
+NAME_SIZE = 16
+
 
 def pad_frames(samples: Sequence[Sample]) -> tuple[Tensor, Tensor]:
     """``frames`` (B, C, F, 3, H, W) with the batch's largest H and W, zeros right and below, and ``sizes`` (B, 2).
@@ -44,6 +46,12 @@ def pad_tokens(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tenso
 def text_hash(text: str) -> int:
     """A 64-bit hash of the exact string, signed so that it fits an int64 tensor."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+def name_bytes(names: Sequence[str]) -> Tensor:
+    """Short names as rows, (B, 16) uint8: what is longer is cut, what is shorter ends in zeros."""
+    rows = [list(name.encode()[:NAME_SIZE].ljust(NAME_SIZE, b"\0")) for name in names]
+    return torch.tensor(rows, dtype=torch.uint8).reshape(len(rows), NAME_SIZE)
 
 
 def frame_order(sample_id: int, num_frames: int) -> np.ndarray:

@@ -44,12 +44,13 @@ class SmallText(nn.Module):
             raise ComponentError(f"heads must divide dim {dim}, is {heads}")
         super().__init__()
         self.dim = dim
+        self.video_dim = video_dim or dim
         pieces = assets.get("vocabulary", lambda texts: train_pieces(texts, vocab_size=vocab_size, lowercase=lowercase))
         self.tokenizer = WordPiece(pieces, max_length=max_length, lowercase=lowercase)
         self.words = nn.Embedding(len(pieces), dim)
         nn.init.normal_(self.words.weight, std=_WORD_STD)
         self.position = nn.Parameter(torch.randn(max_length, dim) * _POSITION_STD)
-        self.video = nn.Linear(video_dim or dim, dim)
+        self.video = nn.Linear(self.video_dim, dim)
         self.video_segment = nn.Parameter(torch.randn(dim) * _POSITION_STD)
         layer = nn.TransformerEncoderLayer(
             dim, heads, 4 * dim, dropout, activation="gelu", batch_first=True, norm_first=True

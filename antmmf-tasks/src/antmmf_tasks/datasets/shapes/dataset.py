@@ -39,7 +39,7 @@ class Shapes:
     of such a record are its captions with the events reversed.
 
     ``kind``: ``captions`` (retrieval), ``transcripts`` (timed sentences; val and test have a caption as well),
-    ``questions`` (one record a question, its type in ``extras["question_type"]``) or ``options`` (the same, with four
+    ``questions`` (one record a question, its type in ``extras["kind"]``) or ``options`` (the same, with four
     options, one of them equal to ``answer``). ``texts_per_video`` None: all phrasings in train, one in val and test.
     With ``language="both"`` a record has the texts of both.
     """
@@ -149,7 +149,7 @@ class Shapes:
                     answer=asked["answer"],
                     options=tuple(asked["options"]),
                     language=language,
-                    extras={**_extras(annotation), "question_type": asked["kind"]},
+                    extras={**_extras(annotation), "kind": asked["kind"]},
                 )
 
     @property

@@ -1,0 +1,55 @@
+"""How many questions are answered right, over all and by kind of question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from antmmf.contracts import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from antmmf_tasks.metrics.intervals import wilson
+from antmmf_tasks.metrics.rows import RowStore, as_ids, distinct
+
+KINDS = ("what", "who", "how", "when", "where", "other")
+
+
+class Accuracy:
+    """``accuracy`` in percent of all questions, and ``accuracy/KIND`` of those of each kind that the data set tells.
+
+    A question whose answer the model does not know counts as wrong, and ``unknown`` is the share of such questions in
+    percent. Intervals are Wilson's.
+    """
+
+    def __init__(self) -> None:
+        self._store = RowStore("accuracy", ("id", "chosen", "target", "kind"))
+
+    def names(self) -> list[str]:
+        """What ``compute`` may return; other kinds of questions come with the data set."""
+        return ["accuracy", "unknown", *(f"accuracy/{kind}" for kind in KINDS)]
+
+    def update(self, rows: Mapping[str, Tensor]) -> None:
+        """Take the rows of a split, or of a part of it."""
+        self._store.add(rows)
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self._store.clear()
+
+    def compute(self) -> dict[str, Figure]:
+        """The figures of all questions so far, each once."""
+        rows = self._store.joined()
+        kept = distinct(as_ids(rows["id"]))
+        target = as_ids(rows["target"])[kept]
+        right = as_ids(rows["chosen"])[kept, 0] == target
+        kinds = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in rows["kind"].cpu().numpy()[kept]]
+        figures = {"accuracy": _share(right), "unknown": _share(target < 0)}
+        for kind in sorted({kind for kind in kinds if kind}):
+            figures[f"accuracy/{kind}"] = _share(right[np.array([other == kind for other in kinds])])
+        return figures
+
+
+def _share(cases: NDArray[np.bool_]) -> Figure:
+    low, high = wilson(float(cases.sum()), len(cases))
+    return Figure(100 * float(cases.mean()), 100 * low, 100 * high, len(cases))
