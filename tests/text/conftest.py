@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-
 import pytest
 import torch
-from antmmf.contracts import Json
+from antmmf.assets import RunAssets
 
 torch.set_num_threads(1)
 
@@ -17,18 +15,6 @@ TEXTS = (
 ) * 3
 
 
-class FakeAssets:
-    """Makes an asset from ``texts`` once, then returns what was saved."""
-
-    def __init__(self, texts: Sequence[str] = TEXTS) -> None:
-        self.texts, self.saved = texts, dict[str, Json]()
-
-    def get(self, name: str, make: Callable[[Iterator[str]], Json]) -> Json:
-        if name not in self.saved:
-            self.saved[name] = make(iter(self.texts))
-        return self.saved[name]
-
-
 @pytest.fixture
-def assets() -> FakeAssets:
-    return FakeAssets()
+def assets() -> RunAssets:
+    return RunAssets(texts=lambda: iter(TEXTS))

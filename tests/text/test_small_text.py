@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from antmmf.assets import RunAssets
 from antmmf.contracts import Assets, Encoded, FusionEncoder, TextEncoder
 from antmmf_text.encoders.small_text import SmallText
 from torch import Tensor
@@ -76,11 +77,10 @@ def test_the_vocabulary_is_the_word_table(encoder: SmallText) -> None:
     assert encoder.vocabulary is encoder.words.weight
 
 
-def test_the_vocabulary_is_an_asset_of_plain_json(assets: Assets) -> None:
+def test_the_vocabulary_is_an_asset_of_plain_json(assets: RunAssets) -> None:
     first = SmallText(dim=32, heads=4, assets=assets)
-    assets.saved = json.loads(json.dumps(assets.saved))  # type: ignore[attr-defined]
-    assets.texts = ()  # type: ignore[attr-defined]
-    again = SmallText(dim=32, heads=4, assets=assets)
+    saved = json.loads(json.dumps(dict(assets.values())))
+    again = SmallText(dim=32, heads=4, assets=RunAssets(saved, texts=lambda: iter(())))
     assert again.tokenizer(["a red circle 红"]) == first.tokenizer(["a red circle 红"])
 
 

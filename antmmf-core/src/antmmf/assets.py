@@ -8,7 +8,8 @@ from antmmf.contracts import Json
 
 
 class RunAssets:
-    """The assets of one run (``antmmf.contracts.Assets``): those of the checkpoint, else made from training data."""
+    """The assets of one run (``antmmf.contracts.Assets``): those ``saved`` in the checkpoint, else made from training
+    data, or ``made`` already by another process."""
 
     def __init__(
         self,
@@ -16,8 +17,10 @@ class RunAssets:
         *,
         texts: Callable[[], Iterator[str]],
         answers: Callable[[], Iterator[str]] = lambda: iter(()),
+        made: Mapping[str, Json] | None = None,
     ) -> None:
-        self._values: dict[str, Json] = dict(saved or {})
+        self._restored = frozenset(saved or ())
+        self._values: dict[str, Json] = {**(made or {}), **(saved or {})}
         self._texts = texts
         self._answers = answers
 
@@ -28,6 +31,10 @@ class RunAssets:
     def of_answers(self, name: str, make: Callable[[Iterator[str]], Json]) -> Json:
         """The same, made from the answers of the training questions."""
         return self._get(name, make, self._answers)
+
+    def restored(self, name: str) -> bool:
+        """Whether a checkpoint brought the asset."""
+        return name in self._restored
 
     def _get(self, name: str, make: Callable[[Iterator[str]], Json], source: Callable[[], Iterator[str]]) -> Json:
         if name not in self._values:

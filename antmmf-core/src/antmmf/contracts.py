@@ -336,6 +336,10 @@ class Assets(Protocol):
         """The same, made from the answers of the training questions."""
         ...
 
+    def restored(self, name: str) -> bool:
+        """Whether a checkpoint brought the asset: then it also brings the weights of the model that it is part of."""
+        ...
+
 
 # --- a run ------------------------------------------------------------------------------------------------------------
 

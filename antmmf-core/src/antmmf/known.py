@@ -14,9 +14,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         "vision_encoders": ("small_video", "video_swin"),
         "plugins": ("encoder_families",),
     },
-    "antmmf-text": {
-        "text_encoders": ("small_text",),
-    },
+    "antmmf-text": {"text_encoders": ("bert", "bert_fusion", "small_text")},
     "antmmf-tasks": {
         "commands": ("data.download", "data.miniature", "data.prepare"),
         "datasets": (

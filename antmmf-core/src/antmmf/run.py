@@ -256,9 +256,10 @@ def _task_and_assets(
     plan: RunPlan, origin: Origin, indexes: Mapping[str, Index], world: World
 ) -> tuple[Task, RunAssets]:
     """The task; assets are made by the first process, for all."""
-    assets = run_assets(plan, indexes, origin.checkpoint.assets if origin.checkpoint else None)
+    saved = origin.checkpoint.assets if origin.checkpoint else None
+    assets = run_assets(plan, indexes, saved)
     task = build_task(plan, assets) if world.is_first else None
-    assets = run_assets(plan, indexes, world.broadcast(dict(assets.values()))) if world.size > 1 else assets
+    assets = run_assets(plan, indexes, saved, world.broadcast(dict(assets.values()))) if world.size > 1 else assets
     return task or build_task(plan, assets), assets
 
 

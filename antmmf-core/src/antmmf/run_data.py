@@ -60,8 +60,14 @@ def open_indexes(plan: DataPlan, names: Iterable[str]) -> tuple[dict[str, Index]
     return indexes, tables
 
 
-def run_assets(plan: RunPlan, indexes: Mapping[str, Index], saved: Mapping[str, Json] | None) -> RunAssets:
-    """The ``saved`` assets; others are made from the training split, or raise ``ConfigError`` where there is none."""
+def run_assets(
+    plan: RunPlan,
+    indexes: Mapping[str, Index],
+    saved: Mapping[str, Json] | None,
+    made: Mapping[str, Json] | None = None,
+) -> RunAssets:
+    """The ``saved`` assets and those ``made`` already; others are made from the training split, or raise
+    ``ConfigError`` where there is none."""
 
     def all_of(read: Callable[[Index], Iterator[str]]) -> Iterator[str]:
         if "train" not in indexes:
@@ -70,7 +76,7 @@ def run_assets(plan: RunPlan, indexes: Mapping[str, Index], saved: Mapping[str, 
             raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
         return chain.from_iterable(read(indexes[name]) for name in plan.parts("train"))
 
-    return RunAssets(saved, texts=lambda: all_of(Index.texts), answers=lambda: all_of(Index.answers))
+    return RunAssets(saved, texts=lambda: all_of(Index.texts), answers=lambda: all_of(Index.answers), made=made)
 
 
 def open_quarantine(plan: RunPlan, folder: Path, world: World) -> Quarantine:

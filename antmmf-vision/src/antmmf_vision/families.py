@@ -5,13 +5,11 @@ The families themselves are imported only when a config names one of them.
 
 from __future__ import annotations
 
-import functools
-import inspect
-import typing
 from collections.abc import Callable
 from typing import Any
 
 from antmmf import hookimpl
+from antmmf.families import bound
 
 
 @hookimpl
@@ -30,20 +28,3 @@ def antmmf_resolve(kind: str, name: str) -> Callable[..., Any] | None:
 
         return bound(HfVision, model)
     return None
-
-
-def bound(encoder: type, model: str) -> Callable[..., Any]:
-    """``encoder`` for one model: a function whose signature, the config's schema, lacks the parameter ``model``."""
-
-    def build(**params: Any) -> Any:
-        return encoder(model=model, **params)
-
-    functools.update_wrapper(build, encoder, assigned=("__doc__", "__module__"), updated=())
-    del build.__wrapped__  # type: ignore[attr-defined]  # its signature is not this one's
-    signature = inspect.signature(encoder)
-    parameters = [parameter for name, parameter in signature.parameters.items() if name != "model"]
-    hints = typing.get_type_hints(encoder.__init__, include_extras=True)  # type: ignore[misc]
-    build.__name__ = build.__qualname__ = encoder.__name__
-    build.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    build.__annotations__ = {parameter.name: hints[parameter.name] for parameter in parameters}
-    return build

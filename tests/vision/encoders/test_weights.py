@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from antmmf.errors import CheckpointError
+from antmmf.pretrained import given, stored
 from antmmf_vision.encoders import weights
 from safetensors.torch import save_file
 from torch import nn
@@ -83,11 +84,11 @@ def test_weights_dir_is_searched_by_full_name_last_part_and_ending(tmp_path: Pat
     for name in ("group/one.pt", "two.safetensors", "three"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert weights.stored(["group/one"], tmp_path) == tmp_path / "group/one.pt"
-    assert weights.stored(["nothing", "group/two"], tmp_path) == tmp_path / "two.safetensors"
-    assert weights.stored(["three"], tmp_path) == tmp_path / "three"
-    assert weights.stored(["four"], tmp_path) is None
-    assert weights.stored(["three"], None) is None
+    assert stored(["group/one"], tmp_path) == tmp_path / "group/one.pt"
+    assert stored(["nothing", "group/two"], tmp_path) == tmp_path / "two.safetensors"
+    assert stored(["three"], tmp_path) == tmp_path / "three"
+    assert stored(["four"], tmp_path) is None
+    assert stored(["three"], None) is None
 
 
 def test_a_path_is_taken_as_it_is_before_weights_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,9 +96,9 @@ def test_a_path_is_taken_as_it_is_before_weights_dir(tmp_path: Path, monkeypatch
     (tmp_path / "there").mkdir()
     (tmp_path / "there/w.pt").touch()
     monkeypatch.chdir(tmp_path / "here")
-    assert weights.given("w.pt", tmp_path / "there") == tmp_path / "there/w.pt"
+    assert given("w.pt", tmp_path / "there") == tmp_path / "there/w.pt"
     Path("w.pt").touch()
-    assert weights.given("w.pt", tmp_path / "there") == Path("w.pt")
+    assert given("w.pt", tmp_path / "there") == Path("w.pt")
 
 
 def test_everything_must_fit() -> None:

@@ -1,40 +1,20 @@
-"""Build a library's network, also where there are only shapes; recompute chosen stages of it."""
+"""Recompute chosen stages of a library's network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from types import MethodType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from antmmf.errors import ComponentError
 from antmmf.recompute import recomputed
 from torch import nn
-from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.utils.checkpoint import checkpoint
 
-Network = TypeVar("Network", bound=nn.Module)
 Checkpointing = bool | list[bool]
 """Of all stages alike, or of each."""
-
-
-def only_shapes() -> bool:
-    """Whether tensors have no values here: under ``antmmf check``, and on the meta device."""
-    probe = torch.empty(0)
-    return probe.is_meta or isinstance(probe, FakeTensor)
-
-
-def shaped(make: Callable[[], Network]) -> Network:
-    """The network that ``make`` builds, which may read values of small tensors while it does.
-
-    Under fake tensors these have none. So it is built on the meta device, and then given fake memory.
-    """
-    if not isinstance(torch.empty(0), FakeTensor):
-        return make()
-    with unset_fake_temporarily(), torch.device("meta"):
-        network = make()
-    return network.to_empty(device="cpu")
 
 
 def recompute_stages(stages: Sequence[Sequence[nn.Module]], wanted: Checkpointing) -> None:

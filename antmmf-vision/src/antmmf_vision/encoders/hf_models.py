@@ -10,10 +10,8 @@ from typing import Any
 
 from antmmf import torchvision_shim
 from antmmf.errors import CheckpointError, ComponentError, did_you_mean
+from antmmf.pretrained import missing, only_shapes, shaped, stored
 from torch import nn
-
-from antmmf_vision.encoders import weights
-from antmmf_vision.encoders.building import only_shapes, shaped
 
 TOWERS = {
     # model_type in config.json: tokens before those of the patches; each sees one frame
@@ -76,7 +74,7 @@ def load(name: str, *, pretrained: bool, weights_dir: Path | None) -> VisionMode
         if is_local:
             raise CheckpointError(f"hf/{name}: {source} cannot be read: {_first_line(error)}") from error
         files = "config.json, model.safetensors and preprocessor_config.json"
-        raise weights.missing(
+        raise missing(
             f"hf/{name}",
             source=f"{files} of https://huggingface.co/{name}",
             place=name,
@@ -115,7 +113,7 @@ def _transformers(name: str) -> Any:
 def _source(name: str, weights_dir: Path | None) -> tuple[str, bool]:
     """The folder of ``name`` and True, or its Hub id and False; raises ``CheckpointError``."""
     own = Path(name).expanduser()
-    folder = own if own.is_dir() else weights.stored([name], weights_dir)
+    folder = own if own.is_dir() else stored([name], weights_dir)
     if folder is not None:
         if not (folder / "config.json").is_file():
             raise CheckpointError(f"hf/{name}: {folder} must be a folder with config.json and weights; it has none")

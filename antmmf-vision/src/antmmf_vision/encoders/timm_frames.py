@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal
 from antmmf import torchvision_shim
 from antmmf.contracts import Encoded
 from antmmf.errors import CheckpointError, ComponentError, did_you_mean
+from antmmf.pretrained import given, missing, only_shapes, shaped, stored
 from pydantic import Field
 from torch import Tensor, nn
 
 from antmmf_vision.encoders import weights
-from antmmf_vision.encoders.building import Checkpointing, only_shapes, recompute_stages, shaped
+from antmmf_vision.encoders.building import Checkpointing, recompute_stages
 from antmmf_vision.encoders.cells import Output, encoded, mean_of_real, real_cells
 from antmmf_vision.encoders.pixels import Pixels
 from antmmf_vision.encoders.temporal import Pooling, TemporalPool
@@ -172,9 +173,9 @@ def _backbone(
     if pretrained is False:
         return _created(model, wanted)
     if isinstance(pretrained, str):
-        path: Path | None = weights.given(pretrained, weights_dir)
+        path: Path | None = given(pretrained, weights_dir)
     else:
-        path = weights.stored(_names(model, facts), weights_dir)
+        path = stored(_names(model, facts), weights_dir)
     if only_shapes():
         return _created(model, wanted)
     if path is not None:
@@ -185,7 +186,7 @@ def _backbone(
         hub = facts.get("hf_hub_id")
         source = f"{facts.get('hf_hub_filename') or 'model.safetensors'} of https://huggingface.co/{hub}" if hub else ""
         source = source or facts.get("url") or "weights from elsewhere (timm has none of this model)"
-        raise weights.missing(
+        raise missing(
             f"timm/{model}", source=source, place=f"{model}.safetensors", weights_dir=weights_dir, reason=error
         ) from error
 

@@ -11,12 +11,13 @@ import torch
 from antmmf import torchvision_shim
 from antmmf.contracts import Encoded
 from antmmf.errors import ComponentError
+from antmmf.pretrained import given, missing, only_shapes, shaped, stored
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from antmmf_vision.encoders import weights
-from antmmf_vision.encoders.building import Checkpointing, only_shapes, recompute_stages, shaped
+from antmmf_vision.encoders.building import Checkpointing, recompute_stages
 from antmmf_vision.encoders.cells import Output, mean_of_real, real_cells
 from antmmf_vision.encoders.pixels import Pixels
 
@@ -146,7 +147,7 @@ def _load(network: nn.Module, size: Size, source: str, weights_dir: Path | None)
     """Fill ``network`` from a file, or from torchvision's weights, here or downloaded; raises ``CheckpointError``."""
     if source in _NAMES and size not in _NAMES[source]:
         raise ComponentError(f"pretrained: there is no {source} of size {size}, only of {', '.join(_NAMES[source])}")
-    path = _stored(size, source, weights_dir) if source in _NAMES else weights.given(source, weights_dir)
+    path = _stored(size, source, weights_dir) if source in _NAMES else given(source, weights_dir)
     if only_shapes():
         return
     tensors = weights.read(path) if path else _download(size, source, weights_dir)
@@ -156,7 +157,7 @@ def _load(network: nn.Module, size: Size, source: str, weights_dir: Path | None)
 def _stored(size: Size, source: str, weights_dir: Path | None) -> Path | None:
     """Torchvision's file in ``weights_dir``, by its own name or ours."""
     file = _url(size, source).rpartition("/")[2]
-    return weights.stored([file, f"swin3d_{size}_{source}"], weights_dir)
+    return stored([file, f"swin3d_{size}_{source}"], weights_dir)
 
 
 def _url(size: Size, source: str) -> str:
@@ -175,9 +176,7 @@ def _download(size: Size, source: str, weights_dir: Path | None) -> Mapping[str,
         )
     except (OSError, RuntimeError) as error:
         place = url.rpartition("/")[2]
-        raise weights.missing(
-            f"video_swin {source}", source=url, place=place, weights_dir=weights_dir, reason=error
-        ) from error
+        raise missing(f"video_swin {source}", source=url, place=place, weights_dir=weights_dir, reason=error) from error
     return tensors
 
 

@@ -1,63 +1,21 @@
-"""Where pretrained weights come from: a file or folder, ``weights_dir``, or the library's own download."""
+"""The tensors of a file of weights, and a network filled with all of them."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from antmmf.errors import CheckpointError
+from antmmf.pretrained import SUFFIXES
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _IN_FOLDERS = ("model.safetensors", "pytorch_model.bin")
 _WRAPPERS = ("state_dict", "model", "module")
-
-
-def given(path: str, weights_dir: Path | None) -> Path:
-    """The file or folder that a config names: ``path`` as it is, else inside ``weights_dir``.
-
-    Raises ``CheckpointError`` where neither exists.
-    """
-    own = Path(path).expanduser()
-    found = own if own.exists() else stored([path], weights_dir)
-    if found is None:
-        beside = f", nor does {weights_dir / path}" if weights_dir else ""
-        raise CheckpointError(f"{path} does not exist{beside}; write a file or folder with weights")
-    return found
-
-
-def stored(names: Iterable[str], weights_dir: Path | None) -> Path | None:
-    """The first of ``names`` that lies in ``weights_dir``, also by the last part of a name, or with an ending added.
-
-    Raises ``CheckpointError`` where ``weights_dir`` is no folder.
-    """
-    if weights_dir is None:
-        return None
-    folder = weights_dir.expanduser()
-    if not folder.is_dir():
-        raise CheckpointError(f"weights_dir: must be a folder, {weights_dir} is none")
-    stems = dict.fromkeys(stem for name in names for stem in (name, name.rpartition("/")[2]))
-    paths = (folder / f"{stem}{suffix}" for stem in stems for suffix in ("", *SUFFIXES))
-    return next((path for path in paths if path.exists()), None)
-
-
-def missing(what: str, *, source: str, place: str, weights_dir: Path | None, reason: BaseException) -> CheckpointError:
-    """What to tell somebody whose files can be had neither here nor from the network.
-
-    ``source`` says what to download, ``place`` the name that it must have inside ``weights_dir``.
-    """
-    first = (str(reason).strip().splitlines() or [""])[0]
-    why = f"{type(reason).__name__}: {first}" if first else type(reason).__name__
-    put = f"put it at {weights_dir / place}" if weights_dir else f"set weights_dir and put it at weights_dir/{place}"
-    return CheckpointError(
-        f"{what}: its files must be here or be downloaded, and the download failed ({why}). "
-        f"On a machine with a network, get {source}; {put}"
-    )
 
 
 def read(path: Path) -> dict[str, Tensor]:
