@@ -14,7 +14,10 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
         "vision_encoders": ("small_video", "video_swin"),
         "plugins": ("encoder_families",),
     },
-    "antmmf-text": {"text_encoders": ("bert", "bert_fusion", "small_text")},
+    "antmmf-text": {
+        "commands": ("text.significant-words",),
+        "text_encoders": ("bert", "bert_fusion", "small_text"),
+    },
     "antmmf-tasks": {
         "commands": ("data.download", "data.miniature", "data.prepare"),
         "datasets": (

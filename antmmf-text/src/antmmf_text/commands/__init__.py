@@ -1,0 +1,1 @@
+"""What ``antmmf text`` offers."""
