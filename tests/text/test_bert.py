@@ -159,8 +159,8 @@ def test_a_vocabulary_of_ones_own(folder: Path, tmp_path: Path, assets: RunAsset
     assert encoder.vocabulary.shape == (len(encoder.tokenizer), 128)
     assert encoder.tokenizer.pieces == (folder / "vocab.txt").read_text(encoding="utf-8").split()
     broken = tmp_path / "vocab.txt"
-    broken.write_text("[PAD]\na\na\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"vocab\.txt:3: .*'a' was on line 2"):
+    broken.write_text("[PAD]\na b\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"vocab\.txt:2: must be one piece a line"):
         Bert(name=TINY, pretrained=False, vocabulary=broken, assets=RunAssets(texts=lambda: iter(TEXTS)))
     broken.write_text("a\nb\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"lacks \[PAD\]"):

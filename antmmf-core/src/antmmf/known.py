@@ -39,8 +39,8 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "visual_genome",
             "webvid",
         ),
-        "tasks": ("retrieval", "vqa"),
-        "losses": ("infonce",),
+        "tasks": ("cnvid", "retrieval", "snps3", "vqa"),
+        "losses": ("infonce", "mil_nce", "moco"),
         "metrics": ("accuracy", "choice", "recall"),
     },
 }

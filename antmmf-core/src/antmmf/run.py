@@ -202,6 +202,7 @@ def assemble(
     if origin.checkpoint and not origin.exact:
         source = str(origin.checkpoint.path)
         transfer = take_weights(task, weights_of(origin.checkpoint), source=source, min_coverage=train.min_coverage)
+        task.after_load(transfer.taken)
         notes += transfer.lines()
     amp = amp_type(train.enable_amp, device)
     model = _parallel(plan, task, world, device, amp)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from torch import Generator, Tensor, nn
@@ -66,6 +66,9 @@ class Task(nn.Module, ABC):
     frozen: tuple[str, ...] = ()
     """Names of submodules that stay in evaluation mode while the rest is trained."""
 
+    followers: tuple[str, ...] = ()
+    """Names of submodules that follow others, such as momentum encoders: a checkpoint need not have them."""
+
     @abstractmethod
     def collator(self, train: bool) -> Collator:
         """A picklable function from samples to a batch; it holds no weights."""
@@ -90,6 +93,9 @@ class Task(nn.Module, ABC):
 
     def after_step(self) -> None:
         """Called without gradients after each optimizer step, for weights that follow others (momentum encoders)."""
+
+    def after_load(self, taken: Collection[str]) -> None:
+        """Called when weights came from another run's checkpoint, with the names of those that were ``taken``."""
 
     def train(self, mode: bool = True) -> Task:
         """Training mode for everything that is not frozen."""

@@ -14,7 +14,8 @@ from antmmf.contracts import Assets, Json
 from antmmf.errors import CheckpointError, ComponentError, DataError, did_you_mean
 from antmmf.pretrained import given, missing, only_shapes, shaped, stored
 
-from antmmf_text.tokenizers import MASK, PAD, Subwords, read_pieces, train_pieces, word_piece
+from antmmf_text.tokenizers import MASK, PAD, Subwords, train_pieces, word_piece
+from antmmf_text.vocabulary import read_vocabulary
 
 _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
 
@@ -165,7 +166,7 @@ def read_tokenizer(place: Path, *, lowercase: bool) -> dict[str, str]:
         pad, mask = ("<pad>", "<mask>") if "<pad>" in added else (PAD, MASK)
         return {"described": described, "pad": pad, "mask": mask}
     try:
-        described = word_piece(read_pieces(place), lowercase=lowercase, strip_accents=lowercase)
+        described = word_piece(read_vocabulary(place), lowercase=lowercase, strip_accents=lowercase)
     except ValueError as error:
         raise DataError(f"{place}: {error}") from error
     return {"described": described, "pad": PAD, "mask": MASK}

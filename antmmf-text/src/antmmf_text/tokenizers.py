@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from antmmf.data.keyed import generator
 from antmmf.errors import DataError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from antmmf_text.significant import frequent_words
 
 PAD, UNKNOWN, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -57,6 +58,10 @@ class Subwords:
         """The text of ``ids`` without special tokens, lower case if the tokenizer is."""
         return str(self._inner.decode([i for i in ids if i not in self.special_ids]))
 
+    def significant(self, texts: Iterable[str]) -> list[int]:
+        """The ids of whole words in ``texts`` that are no stop words, the most frequent first."""
+        return frequent_words(texts, self.pieces)
+
     @property
     def pieces(self) -> list[str]:
         """The vocabulary in the order of its ids."""
@@ -102,20 +107,6 @@ def word_piece(pieces: Sequence[str], *, lowercase: bool = True, strip_accents: 
     )
     tokenizer.add_special_tokens(list(SPECIAL))
     return str(tokenizer.to_str())
-
-
-def read_pieces(path: Path) -> list[str]:
-    """The vocabulary in a ``vocab.txt``: a piece a line, in the order of ids. Raises ``DataError``."""
-    try:
-        pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: must be a vocabulary, a piece a line; it cannot be read: {error}") from error
-    seen: dict[str, int] = {}
-    for number, piece in enumerate(pieces, 1):
-        if piece in seen:
-            raise DataError(f"{path}:{number}: every piece must be there once, {piece!r} was on line {seen[piece]}")
-        seen[piece] = number
-    return pieces
 
 
 def train_pieces(texts: Iterable[str], *, vocab_size: int, lowercase: bool = True) -> list[str]:

@@ -49,9 +49,15 @@ class Transfer:
 
 
 def take_weights(
-    module: nn.Module, tensors: Mapping[str, Tensor], *, source: str, min_coverage: float = 0.5
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str,
+    min_coverage: float = 0.5,
 ) -> Transfer:
     """Copy every tensor whose name and shape the module has; names are taken as they are.
+
+    The ``followers`` of a task (momentum encoders) do not count where they are missing.
 
     Raises ``CheckpointError`` where that fills less than ``min_coverage`` of the parameters, and always where nothing
     fits; the module is unchanged then.
@@ -69,11 +75,18 @@ def take_weights(
             fitting[name] = shard_like(there, here)
         elif there is not None:
             reshaped.append((name, tuple(here.shape), tuple(there.shape)))
-    sizes = {id(tensor): tensor.numel() for tensor in own.values() if isinstance(tensor, nn.Parameter)}
+    apart = tuple(f"{name}." for name in getattr(module, "followers", ()))
+    sizes = {
+        id(tensor): tensor.numel()
+        for name, tensor in own.items()
+        if isinstance(tensor, nn.Parameter) and not name.startswith(apart)
+    }
     num_values = sum(sizes.values())
     transfer = Transfer(
         taken=tuple(fitting),
-        missing=tuple(name for name in own if id(own[name]) not in filled and name not in tensors),
+        missing=tuple(
+            name for name in own if id(own[name]) not in filled and name not in tensors and not name.startswith(apart)
+        ),
         unexpected=tuple(name for name in tensors if name not in own),
         reshaped=tuple(reshaped),
         coverage=sum(sizes.get(key, 0) for key in filled) / num_values if num_values else float(bool(fitting)),

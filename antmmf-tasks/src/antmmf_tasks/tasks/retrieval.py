@@ -79,7 +79,7 @@ class Retrieval(ContrastiveTask):
         features = self.encode(batch)
         if self.training:
             return TaskOutput(terms=self.loss(features))
-        rows = _text_rows(features, batch)
+        rows = text_rows(features, batch)
         rows |= {"video": features.video, "video_id": batch.ids}
         if self.shuffle_control:
             order = batch.extras["frame_order"]  # and the same order backwards: what one gains by luck the other loses
@@ -160,7 +160,8 @@ def _collate(
     )
 
 
-def _text_rows(features: Features, batch: Batch) -> dict[str, Tensor]:
+def text_rows(features: Features, batch: Batch) -> dict[str, Tensor]:
+    """The rows of texts and of false texts that an ``EvalCollator`` batch gives."""
     owned = features.owner >= 0
     ids, hashes = batch.extras["text_video_id"], batch.extras["text_hash"]
     return {

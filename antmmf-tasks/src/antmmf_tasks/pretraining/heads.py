@@ -1,0 +1,55 @@
+"""What stands on top of the encoders in pre-training, and what fine-tuning takes over."""
+
+from __future__ import annotations
+
+import torch
+from antmmf.contracts import Term
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear
+
+from antmmf_tasks.pretraining.masking import IGNORED
+
+
+class MaskedWords(nn.Module):
+    """BERT's head for masked words (Devlin et al. 2019): a linear layer, GELU and a norm, then the word table, which is
+    the encoder's own, and a bias for each word."""
+
+    def __init__(self, dim: int, num_words: int) -> None:
+        super().__init__()
+        self.transform = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
+        self.bias = nn.Parameter(torch.zeros(num_words))
+
+    def forward(self, states: Tensor, labels: Tensor, vocabulary: Tensor) -> tuple[Term, Term]:
+        """Cross entropy and share of right words over the hidden ones: ``states`` (N, L, D), ``labels`` (N, L)."""
+        hidden = labels != IGNORED
+        wanted = labels[hidden]
+        logits = linear(self.transform(states[hidden]), vocabulary, self.bias[: len(vocabulary)])  # (M, V)
+        losses = cross_entropy(logits.float() if logits.dtype != torch.float64 else logits, wanted, reduction="sum")
+        return Term(losses, hidden.sum()), Term((logits.argmax(1) == wanted).sum(), hidden.sum(), 0)
+
+
+class MatchHead(nn.Module):
+    """How well a text fits a video, from what fusing them gave: dropout, then two linear layers to one number."""
+
+    def __init__(self, dim: int, *, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, 1))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """``pooled`` (..., D) to (...)."""
+        return self.layers(pooled)[..., 0]  # type: ignore[no-any-return]
+
+
+class ClipOrder(nn.Module):
+    """Where each of at most ``max_clips`` shuffled clips belongs (HERO: Li et al. 2020, frame order modelling)."""
+
+    def __init__(self, dim: int, *, max_clips: int) -> None:
+        super().__init__()
+        self.max_clips = max_clips
+        self.layers = nn.Sequential(
+            nn.Linear(dim, 2 * dim), nn.GELU(), nn.LayerNorm(2 * dim), nn.Linear(2 * dim, max_clips)
+        )
+
+    def forward(self, states: Tensor) -> Tensor:
+        """``states`` (N, C, D) to logits (N, C, max_clips)."""
+        return self.layers(states)  # type: ignore[no-any-return]
