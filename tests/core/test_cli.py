@@ -215,7 +215,7 @@ def test_a_shell_can_complete_commands_and_recipes() -> None:
     assert "complete" in process(_ANTMMF_COMPLETE="bash_source").out
     for words, index, expected in (("antmmf l", "1", "plain,list\n"), ("antmmf run qui", "2", "plain,quickstart\n")):
         done = process(_ANTMMF_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=index)
-        assert done.out == expected
+        assert done.out.startswith(expected)
 
 
 # --- commands of other packages ---------------------------------------------------------------------------------------
