@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import torch
-from antmmf.contracts import Term
+from antmmf.contracts import Encoded, Term
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy, linear, normalize
 
 from antmmf_tasks.pretraining.masking import IGNORED
+
+
+def projections(vision_dim: int, text_dim: int, dim: int) -> tuple[nn.Module, nn.Module]:
+    """What makes vectors of ``dim`` of videos, two layers, and of texts, nothing where their size is right already."""
+    of_video = nn.Sequential(nn.Linear(vision_dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+    return of_video, nn.Identity() if text_dim == dim else nn.Linear(text_dim, dim, bias=False)
+
+
+def clip_vectors(projection: nn.Module, video: Encoded) -> Tensor:
+    """The projected clips of a video (B, C, dim), of unit length; one, of the whole, where the encoder gives none."""
+    return unit(projection(video.clips if video.clips is not None else video.pooled[:, None]))
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """``vectors`` of length 1, in float32 or better."""
+    return normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
 
 
 class MaskedWords(nn.Module):

@@ -9,7 +9,8 @@ import torch
 from antmmf.batch import Batch
 from antmmf.contracts import TextEncoder, VisionEncoder
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+
+from antmmf_tasks.pretraining.heads import clip_vectors, unit
 
 FOLLOWED = ("vision", "text", "vision_projection", "text_projection")
 """Submodules of the task."""
@@ -30,8 +31,7 @@ class MomentumEncoders(nn.Module):
         vision, text, of_vision, of_text = (self.get_submodule(name) for name in FOLLOWED)
         video = cast(VisionEncoder, vision)(batch.frames, batch.sizes)
         pooled = cast(TextEncoder, text)(batch.tokens, batch.token_mask).pooled
-        clips = video.clips if video.clips is not None else video.pooled[:, None]
-        return unit(of_vision(clips)), unit(of_text(pooled))
+        return clip_vectors(of_vision, video), unit(of_text(pooled))
 
     @torch.no_grad()
     def follow(self, task: nn.Module, momentum: float) -> None:
@@ -45,8 +45,3 @@ class MomentumEncoders(nn.Module):
         """Become the task's encoders as they are."""
         for name in FOLLOWED:
             self.get_submodule(name).load_state_dict(task.get_submodule(name).state_dict())
-
-
-def unit(vectors: Tensor) -> Tensor:
-    """``vectors`` of length 1, in float32 or better."""
-    return normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)

@@ -29,9 +29,9 @@ from torch.nn.functional import cross_entropy, pad
 from antmmf_tasks.losses.mil_nce import bag_similarity, mil_nce
 from antmmf_tasks.losses.moco import Moco
 from antmmf_tasks.pretraining.collator import MaskingCollator
-from antmmf_tasks.pretraining.heads import ClipOrder, MaskedWords, MatchHead
+from antmmf_tasks.pretraining.heads import ClipOrder, MaskedWords, MatchHead, clip_vectors, projections, unit
 from antmmf_tasks.pretraining.masking import IGNORED, mask_attended
-from antmmf_tasks.pretraining.momentum import MomentumEncoders, unit
+from antmmf_tasks.pretraining.momentum import MomentumEncoders
 from antmmf_tasks.pretraining.pairs import group_videos, in_batch_recall, wrong_column
 from antmmf_tasks.pretraining.settings import Masking, Matching, Weights, WordMatching
 from antmmf_tasks.pretraining.words import significant_words
@@ -92,8 +92,7 @@ class Pretraining(ContrastiveTask):
 
     def _make_heads(self, dim: int, dropout: float) -> None:
         vision, text = self.vision, self.text
-        self.vision_projection = nn.Sequential(nn.Linear(vision.dim, dim), nn.ReLU(), nn.Linear(dim, dim))
-        self.text_projection = nn.Identity() if text.dim == dim else nn.Linear(text.dim, dim, bias=False)
+        self.vision_projection, self.text_projection = projections(vision.dim, text.dim, dim)
         if self.weights["mlm_text"]:
             if not hasattr(text, "vocabulary"):
                 raise ComponentError(f"mlm_text needs the word table of {type(text).__name__}, which has none")
@@ -126,7 +125,7 @@ class Pretraining(ContrastiveTask):
     def forward(self, batch: Batch) -> TaskOutput:
         """Evaluation: the rows of ``retrieval``. Training goes through ``encode``, ``relate`` and ``loss``."""
         assert not self.training, "a Step calls encode, relate and loss"
-        clips = self._clips(self.vision(batch.frames, batch.sizes))
+        clips = clip_vectors(self.vision_projection, self.vision(batch.frames, batch.sizes))
         vectors = unit(self.text_projection(self.text(batch.tokens, batch.token_mask).pooled))
         features = Features(unit(clips.mean(1)), vectors, batch.owner)
         return TaskOutput(rows={**text_rows(features, batch), "video": features.video, "video_id": batch.ids})
@@ -140,7 +139,7 @@ class Pretraining(ContrastiveTask):
     def encode(self, batch: Batch) -> Features:
         """Vectors of videos, clips and texts; with them, what the cross encoder and the words need of each row."""
         video = self.vision(batch.frames, batch.sizes)
-        clips = self._clips(video)  # (B, C, dim)
+        clips = clip_vectors(self.vision_projection, video)  # (B, C, dim)
         text = self.text(batch.tokens, batch.token_mask)
         extras: dict[str, Tensor] = {"clips": clips}
         terms: dict[str, Term] = {}
@@ -158,10 +157,6 @@ class Pretraining(ContrastiveTask):
             extras["key_clips"], extras["key_text"] = self.keys(batch)
         vectors = unit(self.text_projection(text.pooled))
         return Features(unit(clips.mean(1)), vectors, batch.owner, extras, terms)
-
-    def _clips(self, video: Encoded) -> Tensor:
-        clips = video.clips if video.clips is not None else video.pooled[:, None]
-        return unit(self.vision_projection(clips))
 
     def _for_fusing(self, batch: Batch, text: Encoded, video: Encoded) -> dict[str, Tensor]:
         tokens, labels = batch.extras["masked"], batch.extras["labels"]

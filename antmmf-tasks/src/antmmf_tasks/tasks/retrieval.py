@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -24,8 +24,8 @@ from antmmf.errors import ComponentError, DataError
 from antmmf.task import ContrastiveTask, Features, TaskOutput
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
+from antmmf_tasks.pretraining.heads import clip_vectors, projections, unit
 from antmmf_tasks.tasks.collate import frame_order, pad_frames, pad_tokens, text_hash
 from antmmf_tasks.tasks.ranking import rankings
 
@@ -33,8 +33,9 @@ from antmmf_tasks.tasks.ranking import rankings
 class Retrieval(ContrastiveTask):
     """Dual encoder: a video and a text are as similar as the cosine of their vectors.
 
-    ``dim`` projects both encoders to that size; without it their sizes must be equal. In training the first
-    ``max_negatives`` false texts of each record join the batch as texts that nobody owns; evaluation takes all.
+    ``dim`` projects both encoders to that size; without it their sizes must be equal. ``head: mlp`` puts two layers on
+    each clip instead and takes the mean, as the pre-training tasks do, so that their checkpoints fit. In training the
+    first ``max_negatives`` false texts of each record join the batch as texts that nobody owns; evaluation takes all.
     ``shuffle_control`` also evaluates every clip with its frames in a random order, to see whether order matters.
 
     Evaluation rows: ``video`` (B, dim), ``video_id`` (B,), ``text`` (N, dim), ``text_video_id``, ``text_hash`` (N,),
@@ -50,21 +51,28 @@ class Retrieval(ContrastiveTask):
         text: TextEncoder,
         loss: ContrastiveLoss | str = "antmmf-tasks:infonce",
         dim: Annotated[int, Field(gt=0)] | None = None,
+        head: Literal["linear", "mlp"] = "linear",
         max_negatives: Annotated[int, Field(ge=0)] = 4,
         shuffle_control: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(loss, str):
             raise ComponentError(f"loss must be a loss object here, is {loss!r}; only a config may give its name")
-        if dim is None and vision.dim != text.dim:
+        if dim is None and vision.dim != text.dim and head == "linear":
             raise ComponentError(
                 f"without a projection the encoders must have equal sizes, vision has {vision.dim} and text "
                 f"{text.dim}; set dim, for example dim={min(vision.dim, text.dim)}"
             )
         self.vision = vision
         self.text = text
-        self.vision_projection = nn.Identity() if dim is None else nn.Linear(vision.dim, dim, bias=False)
-        self.text_projection = nn.Identity() if dim is None else nn.Linear(text.dim, dim, bias=False)
+        self.vision_projection: nn.Module
+        self.text_projection: nn.Module
+        if head == "mlp":
+            self.vision_projection, self.text_projection = projections(vision.dim, text.dim, dim or vision.dim)
+        else:
+            self.vision_projection = nn.Identity() if dim is None else nn.Linear(vision.dim, dim, bias=False)
+            self.text_projection = nn.Identity() if dim is None else nn.Linear(text.dim, dim, bias=False)
+        self._by_clips = head == "mlp"
         self.contrastive = loss
         self.max_negatives = max_negatives
         self.shuffle_control = shuffle_control
@@ -91,7 +99,7 @@ class Retrieval(ContrastiveTask):
     def encode(self, batch: Batch) -> Features:
         """Unit vectors in float32 or better, ``video`` (B, dim) and ``text`` (N, dim)."""
         video = self._video(self.vision(batch.frames, batch.sizes))
-        text = _unit(self.text_projection(self.text(batch.tokens, batch.token_mask).pooled))
+        text = unit(self.text_projection(self.text(batch.tokens, batch.token_mask).pooled))
         return Features(video, text, batch.owner)
 
     def loss(self, features: Features) -> Mapping[str, Term]:
@@ -103,7 +111,9 @@ class Retrieval(ContrastiveTask):
         return rankings(rows, record)
 
     def _video(self, encoded: Encoded) -> Tensor:
-        return _unit(self.vision_projection(encoded.pooled))
+        if self._by_clips:
+            return unit(clip_vectors(self.vision_projection, encoded).mean(1))
+        return unit(self.vision_projection(encoded.pooled))
 
 
 @dataclass(frozen=True)
@@ -172,10 +182,6 @@ def text_rows(features: Features, batch: Batch) -> dict[str, Tensor]:
         "negative_video_id": ids[~owned],
         "negative_text_hash": hashes[~owned],
     }
-
-
-def _unit(vectors: Tensor) -> Tensor:
-    return normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=-1)
 
 
 def _reorder(frames: Tensor, order: Tensor) -> Tensor:
