@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from antmmf.contracts import Assets, Clip, ContrastiveLoss, FrameReader, Pick, Sampler, Source, VisionEncoder
 from antmmf.errors import ConfigError, DataError
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -18,6 +18,11 @@ class Base:
 
     def read(self, source: Source, pick: Pick) -> Clip:
         raise NotImplementedError
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    size: int = 2
 
 
 class Reader(Base):
@@ -35,6 +40,7 @@ class Reader(Base):
         pair: tuple[int, float] = (1, 2.0),
         many: list[str] | None = None,
         table: dict[str, int] | None = None,
+        group: Group = Group(),  # noqa: B008  # frozen
         either: int | Literal["auto"] = "auto",
         copy: bool = True,
     ) -> None:

@@ -42,9 +42,15 @@ def reader(**params: Any) -> dict[str, Any]:
 def test_defaults_are_filled_and_the_long_name_is_saved() -> None:
     plan = plan_of({"type": "reader", "params": {"path": "a/b"}})
     filled = {"path": "a/b", "count": 1, "rate": 0.5, "mode": "a", "flag": False, "name": None, "pair": [1, 2.0]}
-    rest = {"many": None, "table": None, "either": "auto", "copy": True}
+    rest = {"many": None, "table": None, "group": {"size": 2}, "either": "auto", "copy": True}
     assert plan.block() == {"type": "bound:reader", "params": {**filled, **rest}}
-    assert plan.build().given == {**filled, **rest, "path": Path("a/b"), "pair": (1, 2.0)}
+    assert plan.build().given == {
+        **filled,
+        **rest,
+        "path": Path("a/b"),
+        "pair": (1, 2.0),
+        "group": plan.params["group"],
+    }
 
 
 def test_a_saved_block_plans_to_the_same_block() -> None:
@@ -77,6 +83,9 @@ def test_a_saved_block_plans_to_the_same_block() -> None:
         ({"many": ["x", 1]}, "many.1", "must be text, is 1"),
         ({"table": [1]}, "table", "must be a mapping of keys, is [1]"),
         ({"table": {"k": "v"}}, "table.k", "must be a whole number, is 'v'"),
+        ({"group": {"sise": 3}}, "group.sise", "is not a parameter of bound:reader (did you mean 'size'?)"),
+        ({"group": {"zzz": 3}}, "group.zzz", "is not a parameter of bound:reader; it takes: size"),
+        ({"group": 3}, "group", "must be a mapping of keys, is 3"),
         ({"either": "none"}, "either", "must be a whole number or 'auto', is 'none'"),
         ({"mode": "x" * 200}, "mode", "must be 'a' or 'b', is '" + "x" * 76 + "..."),
         ({"cuont": 1}, "cuont", "is not a parameter of bound:reader (did you mean 'count'?)"),
@@ -100,7 +109,7 @@ def test_all_problems_of_a_block_are_found_at_once() -> None:
     ]
     assert problems[0] == "f.yml:1: part.params.path: must be given: bound:reader needs it"
     assert problems[3].endswith("is not a parameter of bound:reader; it takes: path, count, rate, mode, flag, name, "
-                                "pair, many, table, either, copy")  # fmt: skip
+                                "pair, many, table, group, either, copy")  # fmt: skip
 
 
 # --- blocks inside of blocks ------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import json
 import types
 import typing
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -114,7 +114,7 @@ class Planner:
             checked = model.__pydantic_validator__.validate_json(json.dumps(given), strict=True)
         except ValidationError as error:
             for fault in faults(error, given):
-                self._note(fault, (*path, "params"), full_name, [*model.model_fields, *nested])
+                self._note(fault, (*path, "params"), full_name, _keys(model, fault.path[:-1], nested))
             return None
         if children is None:
             return None
@@ -161,18 +161,29 @@ class Planner:
             self.problem(path, f"must be {wanted}, is {shown(value)}")
             return None
 
-    def _note(self, fault: Fault, at: Path_, name: str, known: list[str]) -> None:
+    def _note(self, fault: Fault, at: Path_, name: str, known: list[str] | None) -> None:
         path = (*at, *fault.path)
-        if fault.kind == "extra_forbidden" and len(fault.path) == 1:
-            key = str(fault.path[0])
+        if fault.kind == "extra_forbidden" and known is not None:
+            key = str(fault.path[-1])
             hint = did_you_mean(key, known) or (f"; it takes: {', '.join(known)}" if known else "; it takes none")
-            if key in PROVIDED:
+            if key in PROVIDED and len(fault.path) == 1:
                 hint = ": the run fills it from model_attributes" if key != "assets" else ": the run fills it"
             self.problem(path, f"is not a parameter of {name}{hint}")
         elif fault.kind == "missing" and len(fault.path) == 1:
             self.problem(path, f"must be given: {name} needs it")
         else:
             self.problem(path, fault.message)
+
+
+def _keys(model: type[BaseModel], path: Path_, blocks: Iterable[str]) -> list[str] | None:
+    """The keys that a component takes at ``path`` of its params; None where no group of settings stands."""
+    for part in path:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field is not None else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return None
+        model = annotation
+    return [*model.model_fields, *(() if path else blocks)]
 
 
 def _check_provided(target: Callable[..., Any], kind: str) -> None:

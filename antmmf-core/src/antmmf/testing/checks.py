@@ -14,6 +14,7 @@ from types import ModuleType
 import numpy as np
 import torch
 from pydantic import ValidationError
+from pydantic_core import to_json
 from torch import Tensor
 
 from antmmf.bind import explain, signature_model
@@ -44,7 +45,9 @@ def check_component(kind: str, name: str) -> None:
     model, _ = signature_model(component.load())
     defaults = {key: info.default for key, info in model.model_fields.items() if not info.is_required()}
     try:
-        model.__pydantic_validator__.validate_json(json.dumps(defaults, default=str), strict=True)
+        model.__pydantic_validator__.validate_json(
+            to_json(defaults, inf_nan_mode="constants", fallback=str), strict=True
+        )
     except ValidationError as error:
         wrong = [explain(entry) for entry in error.errors() if entry["type"] != "missing"]
         must(not wrong, f"{component}: its defaults must fit their types: {'; '.join(wrong)}")
