@@ -1,10 +1,15 @@
-"""Assets as a run would give them, without a run."""
+"""Assets as a run would give them, without a run; puts this folder on the path for ``towers`` and ``text_tools``."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from antmmf.assets import RunAssets
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 torch.set_num_threads(1)
 

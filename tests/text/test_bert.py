@@ -198,7 +198,7 @@ def test_a_long_text_is_read_in_a_drawn_window(assets: RunAssets) -> None:
 
 def test_a_vision_model_is_refused(tmp_path: Path, assets: RunAssets) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(ComponentError, match="must be a text encoder's, is 'vit'"):
+    with pytest.raises(ComponentError, match="must be bert or roberta or xlm-roberta here, is 'vit'"):
         Bert(name=str(tmp_path), assets=assets)
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from antmmf import torchvision_shim
 from antmmf.contracts import Assets, Json
-from antmmf.errors import CheckpointError, ComponentError, DataError, did_you_mean
+from antmmf.errors import CheckpointError, ComponentError, DataError
 from antmmf.pretrained import given, missing, only_shapes, shaped, stored
 
 from antmmf_text.tokenizers import MASK, PAD, Subwords, train_pieces, word_piece
 from antmmf_text.vocabulary import read_vocabulary
 
-_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model")
+_SENTENCE_PIECES = ("sentencepiece.bpe.model", "spiece.model")
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", *_SENTENCE_PIECES)
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ def find(name: str, weights_dir: Path | None) -> Source:
 
 def shipped(name: str) -> dict[str, Any] | None:
     """The config of a model whose name this package knows."""
-    text = (resources.files("antmmf_text") / "configs" / "bert.json").read_text(encoding="utf-8")
-    known: dict[str, dict[str, Any]] = json.loads(text)
+    known: dict[str, dict[str, Any]] = {}
+    for file in ("bert.json", "towers.json"):
+        known |= json.loads((resources.files("antmmf_text") / "configs" / file).read_text(encoding="utf-8"))
     return known.get(name)
 
 
@@ -89,8 +91,9 @@ def read_config(source: Source, *, kinds: tuple[str, ...]) -> Any:
     except (OSError, ValueError) as error:
         raise source.fault(error, "config.json") from error
     if config.model_type not in kinds:
-        hint = did_you_mean(config.model_type, kinds) or f"; there are: {', '.join(kinds)}"
-        raise ComponentError(f"{source.name}: its model_type must be a text encoder's, is {config.model_type!r}{hint}")
+        raise ComponentError(
+            f"{source.name}: its model_type must be {' or '.join(kinds)} here, is {config.model_type!r}"
+        )
     return config
 
 
@@ -141,7 +144,7 @@ def tokenizer_of(
         if vocabulary is not None:
             raise DataError(f"vocabulary: {place} must be vocab.txt, tokenizer.json or a folder with one; it is none")
         if pretrained and not only_shapes():
-            return _downloaded(source)
+            return _described(source)
         pieces = train_pieces(texts, vocab_size=vocab_size, lowercase=lowercase)
         return {"described": word_piece(pieces, lowercase=lowercase), "pad": PAD, "mask": MASK}
 
@@ -180,14 +183,25 @@ def library() -> Any:
     return transformers
 
 
-def _downloaded(source: Source) -> dict[str, str]:
-    try:
-        return _described(source)
-    except (OSError, ValueError) as error:
-        raise source.fault(error, "tokenizer.json (or vocab.txt)") from error
-
-
 def _described(source: Source) -> dict[str, str]:
-    tokenizer = library().AutoTokenizer.from_pretrained(source.place, local_files_only=source.is_local)
+    """What ``Subwords`` is made from, of a folder or the Hub. Raises ``CheckpointError``."""
+    transformers = library()
+    where = {"local_files_only": source.is_local}
+    try:
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source.place, **where)
+        except ImportError:  # SigLIP's own class wants sentencepiece even where tokenizer.json is there
+            tokenizer = None
+        if not hasattr(tokenizer, "backend_tokenizer"):
+            transformers.utils.cached_file(source.place, "tokenizer.json", **where)
+            tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(source.place, **where)
+    except Exception as error:  # of a broken file the tokenizers' library says nothing more specific
+        pieces = [name for name in _SENTENCE_PIECES if source.folder is not None and (source.folder / name).is_file()]
+        if pieces:
+            raise CheckpointError(
+                f"{source.folder}: must have tokenizer.json, has {pieces[0]} alone, which needs other packages; take "
+                "tokenizer.json from the publisher, or have transformers write it: pip install sentencepiece protobuf"
+            ) from error
+        raise source.fault(error, "tokenizer.json (or vocab.txt)") from error
     pad = tokenizer.pad_token
     return {"described": tokenizer.backend_tokenizer.to_str(), "pad": pad, "mask": tokenizer.mask_token or pad}

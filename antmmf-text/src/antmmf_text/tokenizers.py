@@ -29,8 +29,8 @@ class Subwords:
         self._inner.no_truncation()
         self._inner.no_padding()
         self._inner.encode_special_tokens = True  # a caption that says "[SEP]" has no second end
-        found = {name: self._inner.token_to_id(name) for name in (pad, mask)}
-        lacking = [name for name, id in found.items() if id is None]
+        found = {name: id for name in (pad, mask) if (id := self._inner.token_to_id(name)) is not None}
+        lacking = [name for name in (pad, mask) if name not in found]
         if lacking:
             raise DataError(f"a tokenizer must have the tokens {pad} and {mask}, this one lacks {', '.join(lacking)}")
         self.pad_id, self.mask_id = found[pad], found[mask]
