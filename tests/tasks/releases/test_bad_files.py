@@ -272,6 +272,17 @@ def test_visual_genome_holds_out_and_can_leave_out_what_coco_evaluates_on(tmp_pa
 
 
 @pytest.mark.usefixtures("all_media")
+@pytest.mark.parametrize("place", ["dataset_coco.json", "../coco/dataset_coco.json"])
+def test_one_data_root_serves_coco_and_what_visual_genome_leaves_out_of_it(tmp_path: Path, place: str) -> None:
+    root = tmp_path / "visual_genome"
+    put(root, "region_descriptions.json", [{"id": i, "regions": [{"phrase": "a"}]} for i in range(4)])
+    put(root, "image_data.json", [{"image_id": i, "coco_id": 1000 + i} for i in range(4)])
+    put(root, place, {"images": [{"cocoid": 1000, "split": "val"}, {"cocoid": 1001, "split": "train"}]})
+    kept = VisualGenome(data_root_dir=tmp_path, split="train", val_share=0, drop_coco=True).records()
+    assert [record.key for record in kept] == ["1", "2", "3"]
+
+
+@pytest.mark.usefixtures("all_media")
 def test_karpathys_split_trains_on_restval(tmp_path: Path) -> None:
     images = [
         {"filepath": "val2014", "filename": f"{i}.jpg", "split": split, "sentences": [{"raw": f"caption {i}"}]}

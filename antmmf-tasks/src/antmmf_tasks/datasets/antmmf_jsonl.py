@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -53,7 +55,7 @@ class AntmmfJsonl(Release):
     def _grouped(self, lines: Iterator[tuple[str, dict[str, Json]]]) -> Iterator[Record]:
         clips: dict[tuple[str, float | None, float | None], tuple[str, list[str]]] = {}
         for place, row in lines:
-            clip = text(row, "clip_name", place), _seconds(row, "start", place), _seconds(row, "end", place)
+            clip = text(row, "clip_name", place), *_span(row, place)
             clips.setdefault(clip, (place, []))[1].extend(self.texts_of([row.get("caption")], place))
         for (name, start, end), (place, texts) in clips.items():
             media = self.media_of(name, place)
@@ -64,27 +66,39 @@ class AntmmfJsonl(Release):
                 )
 
     def _each(self, lines: Iterator[tuple[str, dict[str, Json]]]) -> Iterator[Record]:
-        seen: dict[str, int] = {}
+        seen: Counter[str] = Counter()
+        questions: set[str] = set()
         for place, row in lines:
             media = self.media_of(text(row, "clip_name", place), place)
+            start, end = _span(row, place)
             if self.task == "choice":
                 options, label = choice_of(row, place)
                 fields: dict[str, Json] = {"options": options, "answer": options[label], "extras": {"label": label}}
-                key = text(row, "qid", place)
+                key = self.only_new(questions, text(row, "qid", place), place)
+                usable = len(self.texts_of(options, place)) == len(options)
             else:
-                fields = {"question": str(row.get("caption") or ""), "answer": text(row, "label", place)}
+                asked = row.get("caption") or ""  # none where actions are to be told
+                question = self.texts_of([asked], place) if asked else ("",)
+                usable = len(question) == 1
+                fields = {"question": "".join(question), "answer": text(row, "label", place)}
                 key = f"{row['clip_name']}/{fields['question']}"
-            seen[key] = seen.get(key, 0) + 1
-            if media is not None:
-                fields |= {field: _seconds(row, field, place) for field in ("start", "end")}
+            seen[key] += 1
+            if media is not None and usable:
                 number = f"/{seen[key]}" if seen[key] > 1 else ""
-                yield Record(key=key + number, media=media, language=self.language, **fields)
+                yield Record(key=key + number, media=media, start=start, end=end, language=self.language, **fields)
+
+
+def _span(row: dict[str, Json], place: str) -> tuple[float | None, float | None]:
+    start, end = _seconds(row, "start", place), _seconds(row, "end", place)
+    if end is not None and end <= (start or 0):
+        raise DataError(f"{place}: end {end:g} must be after start {start or 0:g}")
+    return start, end
 
 
 def _seconds(row: dict[str, Json], field: str, place: str) -> float | None:
     value = row.get(field)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise DataError(f"{place}: {field!r} must be seconds, 0 or more, is {value!r}")
     return float(value)

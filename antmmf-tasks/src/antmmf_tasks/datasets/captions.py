@@ -13,7 +13,7 @@ from antmmf.contracts import Json, Record
 from antmmf.errors import DataError, did_you_mean
 
 from antmmf_tasks.datasets.files import TABLE_SUFFIXES, rows
-from antmmf_tasks.datasets.release import Missing, Release, Split
+from antmmf_tasks.datasets.release import Missing, Release, Split, is_unicode
 
 _USUAL = {
     "media": ("media", "video", "image", "file", "clip_name", "path", "video_id", "filename", "file_name"),
@@ -112,8 +112,9 @@ class Captions(Release):
         path = self.files()[0]
         columns = self._columns(path)
         divided = None if columns["split"] else _divide(set(self._groups(path, columns)))
-        merged: dict[_Key, list[str]] = {}
+        merged: dict[_Key, list[str]] = {}  # by the file itself: rows may call it by several names
         groups: dict[str, str] = {}
+        groups_of: dict[str, str] = {}  # media of the split -> group
         homes: dict[str, tuple[Split, str]] = {}  # name -> split and place of its first row
         for place, row in rows(path):
             name = _text(place, row, columns["media"])
@@ -123,19 +124,20 @@ class Captions(Release):
             home = homes.setdefault(name, (split, place))
             if home[0] != split:
                 raise _in_two_splits(name, split, place, home)
-            if split == self.split and self.media_of(name, place) is not None:
+            media = self.media_of(name, place) if split == self.split else None
+            if media is not None:
                 start, end = _seconds(place, row, columns["start"]), _seconds(place, row, columns["end"])
                 if end is not None and end <= (start or 0):
                     raise DataError(f"{place}: end {end:g} must be after start {start or 0:g}")
                 texts = self.texts_of(_texts(place, row, columns["text"]), place)
-                merged.setdefault((name, start, end), []).extend(texts)
+                merged.setdefault((media, start, end), []).extend(texts)
+                if name in groups:
+                    groups_of[media] = groups[name]
         self._check(path, homes)
         top = len(str(self.media_dir)) + 1
-        for (name, start, end), found in merged.items():
-            media = self._found[name]
-            assert media is not None
+        for (media, start, end), found in merged.items():
             if found:
-                extras = {"group": groups[name]} if name in groups else {}
+                extras = {"group": groups_of[media]} if media in groups_of else {}
                 key = media[top:] + _span(start, end)
                 yield Record(key, media, start, end, tuple(found), language=self.language, extras=extras)
 
@@ -214,7 +216,7 @@ def _texts(place: str, row: Mapping[str, Json], column: str | None) -> list[Json
 def _text(place: str, row: Mapping[str, Json], column: str | None) -> str:
     value: Json = row.get(column or "")
     text = value.strip() if type(value) is str else _checked(place, value, column)
-    if not text:
+    if not text or not is_unicode(text):
         raise DataError(f"{place}: {column} must be a text that is not empty, got {value!r}")
     return text
 

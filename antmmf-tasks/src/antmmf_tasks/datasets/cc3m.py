@@ -49,12 +49,22 @@ class Cc3m(Release):
 
     def items(self) -> Iterator[Record]:
         """One record a picture, in the order of the table."""
-        for number, (place, row) in enumerate(rows(self.files()[0], header=("caption", "url"))):
+        addresses: set[bytes] = set()
+        media_taken: set[str] = set()
+        for number, (place, row) in enumerate(rows(self.files()[0], header=("caption", "url"), quoted=False)):
             address = text(row, "url", place)
-            digest = hashlib.md5(address.encode(), usedforsecurity=False).hexdigest()
-            media = self.media_of(f"{number:09d}", place, or_else=(digest, _last(address)))
+            digest = hashlib.md5(address.encode(), usedforsecurity=False)
+            if digest.digest() in addresses:
+                self.drop("rows with the address of an earlier one", place)
+                continue
+            addresses.add(digest.digest())
+            media = self.media_of(f"{number:09d}", place, or_else=(digest.hexdigest(), _last(address)))
             if media is None:
                 continue
+            if media in media_taken:  # of several addresses that end in photo.jpg
+                self.drop("rows whose picture has the name of an earlier one's", place)
+                continue
+            media_taken.add(media)
             captions = self.texts_of([row["caption"]], place)
             if captions:
                 yield Record(key=address, media=media, texts=captions)

@@ -72,9 +72,11 @@ class Coco(Release):
         """One record a picture, in the order of the file."""
         path = self.files()[0]
         content = json_file(path)
+        seen: set[str] = set()
         for name, captions, place in (
             _karpathy(path, content, self.split) if self.release == "karpathy" else _captions(path, content)
         ):
+            self.only_new(seen, name, place)
             media = self.media_of(name if self.release == "karpathy" else f"{self.split}{self.release}/{name}", place)
             if media is not None:
                 yield Record(key=name.rpartition("/")[2], media=media, texts=self.texts_of(captions, place))
@@ -91,16 +93,18 @@ def _karpathy(path: Path, content: Json, split: str) -> Iterator[tuple[str, list
 
 
 def _captions(path: Path, content: Json) -> Iterator[tuple[str, list[Json], str]]:
-    captions: dict[Json, list[Json]] = {}
+    captions: dict[str, list[Json]] = {}
     for number, image in enumerate(listed(content, "images", str(path)), 1):
         place = f"{path}: image {number}"
-        if captions.setdefault(need(image, "id", place), []):
-            raise DataError(f"{place}: id {image['id']} is there twice")  # type: ignore[index]
-        captions[image["id"]] = [image, place]  # type: ignore[index]
+        id = text(image, "id", place)
+        if id in captions:
+            raise DataError(f"{place}: id {id} is there twice")
+        captions[id] = [image, place]
     for number, annotation in enumerate(listed(content, "annotations", str(path)), 1):
         place = f"{path}: annotation {number}"
-        if need(annotation, "image_id", place) not in captions:
-            raise DataError(f"{place}: there is no image {annotation['image_id']}")  # type: ignore[index]
-        captions[annotation["image_id"]].append(annotation.get("caption"))  # type: ignore[index, attr-defined]
+        id = text(annotation, "image_id", place)
+        if id not in captions:
+            raise DataError(f"{place}: there is no image {id}")
+        captions[id].append(annotation.get("caption"))  # type: ignore[attr-defined]
     for image, place, *texts in captions.values():
         yield text(image, "file_name", place), texts, place

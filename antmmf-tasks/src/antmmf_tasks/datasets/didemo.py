@@ -57,8 +57,9 @@ class Didemo(Release):
         for video, (descriptions, place) in paragraphs.items():
             media = self.media_of(video, place)
             if media is not None:
-                whole = " ".join(self.texts_of(descriptions, place))
-                yield Record(key=video, media=media, end=self.seconds, texts=self.texts_of([whole], place))
+                found = self.texts_of(descriptions, place)
+                whole = self.texts_of([" ".join(found)], place) if found else ()
+                yield Record(key=video, media=media, end=self.seconds, texts=whole)
 
 
 def _from_json(path: Path) -> Iterator[tuple[str, str, str]]:

@@ -22,21 +22,23 @@ _LONGEST_FIELD = 1 << 24
 _LONGEST_NUMBER = 64
 
 
-def rows(path: Path, *, header: tuple[str, ...] = ()) -> Rows:
+def rows(path: Path, *, header: tuple[str, ...] = (), quoted: bool = True) -> Rows:
     """The rows of a jsonl, csv, tsv or parquet file in UTF-8 (a byte order mark and CRLF are fine), without empty ones.
 
-    ``header`` names the columns of a csv or tsv file that has no line for them. Raises ``DataError`` for bytes that are
-    not UTF-8, broken JSON or quotes, and rows that do not fit the header.
+    ``header`` names the columns of a csv or tsv file that has no line for them; with ``quoted`` false a quotation mark
+    in it is a character like others. Raises ``DataError`` for bytes that are not UTF-8, broken JSON or quotes, and rows
+    that do not fit the header.
     """
-    if path.suffix not in TABLE_SUFFIXES:
+    kind = path.suffix.lower()
+    if kind not in TABLE_SUFFIXES:
         raise DataError(f"{path}: expected one of {', '.join(TABLE_SUFFIXES)}, got {path.suffix or 'no suffix'!r}")
     try:
-        if path.suffix == ".parquet":
+        if kind == ".parquet":
             yield from _parquet_rows(path)
-        elif path.suffix == ".jsonl":
+        elif kind == ".jsonl":
             yield from _json_rows(path)
         else:
-            yield from _csv_rows(path, "," if path.suffix == ".csv" else "\t", list(header))
+            yield from _csv_rows(path, "," if kind == ".csv" else "\t", list(header), quoted)
     except UnicodeDecodeError:
         _refuse_bytes(path)
     except OSError as error:
@@ -62,7 +64,7 @@ def json_file(path: Path) -> Json:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         _refuse_bytes(path)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}:{getattr(error, 'lineno', 1)}: is no JSON ({error}); is it all there?") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})", reason="missing") from error
@@ -71,7 +73,7 @@ def json_file(path: Path) -> Json:
 def json_items(path: Path) -> Iterator[tuple[str, str, Json]]:
     """Place, key and value of each member of a JSON array or object; one at a time is in memory.
 
-    The key of a member of an array is empty. Raises ``DataError``, also for a file that ends too early.
+    The key of a member of an array is empty. Raises ``DataError``, also for a file that ends too early or goes on.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -112,6 +114,8 @@ class _Members:
             raise self._fault("must be a JSON array or object")
         closing = "]" if opening == "[" else "}"
         mark = self._peek()
+        if mark == closing:
+            self._next_mark()
         while mark != closing:
             place = f"{self._path}:{self._line}"
             key = ""
@@ -125,6 +129,8 @@ class _Members:
                 raise self._fault(f"a comma or {closing} must stand here")
             if mark == ",":
                 self._peek()
+        if not self._is_over():
+            raise self._fault(f"there is more behind the {closing}")
 
     def _value(self) -> Json:
         while True:
@@ -136,6 +142,8 @@ class _Members:
                     self._move(error.pos)
                     raise self._fault(f"{error.msg}; is the file all there?") from error
                 continue
+            except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists in lists
+                raise self._fault(str(error)) from error
             if isinstance(value, int | float) and len(self._text) - end < _LONGEST_NUMBER and self._more():
                 continue  # a number may go on
             self._move(end)
@@ -143,15 +151,21 @@ class _Members:
 
     def _peek(self) -> str:
         """The next character that is no space, which is then the current one."""
+        if self._is_over():
+            raise self._fault("the file ends too early")
+        return self._text[self._at]
+
+    def _is_over(self) -> bool:
+        """Whether nothing but space is left; else the next character that is none is the current one."""
         while True:
             end = self._at
             while end < len(self._text) and self._text[end] in " \t\r\n":
                 end += 1
             self._move(end)
             if end < len(self._text):
-                return self._text[end]
+                return False
             if not self._more():
-                raise self._fault("the file ends too early")
+                return True
 
     def _next_mark(self) -> str:
         mark = self._peek()
@@ -163,7 +177,7 @@ class _Members:
         self._at = end
 
     def _more(self) -> bool:
-        part = self._file.read(_PART)
+        part = self._file.read(max(_PART, len(self._text) - self._at))  # a large member is not begun ever again
         if part:
             self._text, self._at = self._text[self._at :] + part, 0
         return bool(part)
@@ -181,9 +195,7 @@ def _json_rows(path: Path) -> Rows:
                 continue
             try:
                 values, end = decode(text)
-            except ValueError as error:
-                if isinstance(error, UnicodeDecodeError):
-                    raise
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}:{number}: not a line of JSON ({error})") from error
             if type(values) is not dict or end != len(text):
                 found = f"a {type(values).__name__}" if end == len(text) else f"more behind it: {text[end:][:40]!r}"
@@ -191,11 +203,13 @@ def _json_rows(path: Path) -> Rows:
             yield f"{path}:{number}", values
 
 
-def _csv_rows(path: Path, delimiter: str, header: list[str]) -> Rows:
+def _csv_rows(path: Path, delimiter: str, header: list[str], quoted: bool) -> Rows:
     csv.field_size_limit(_LONGEST_FIELD)
     start = 1
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        reader = csv.reader(
+            file, delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        )
         try:
             for fields in reader:
                 line, start = start, reader.line_num + 1

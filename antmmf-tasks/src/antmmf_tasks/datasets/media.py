@@ -36,11 +36,13 @@ class MediaFinder:
         self._there: dict[str, set[str]] = {}
 
     def inside(self, name: str) -> bool:
-        """Whether ``name``, taken as a path, does not lead out of the root."""
+        """Whether ``name``, taken as a path, does not lead out of the root; links that are in it do not."""
         return os.path.normpath(os.path.join(self._top, name)).startswith(self._top) and "\0" not in name
 
     def find(self, name: str) -> str | None:
         """What a record's ``media`` must be for ``name``; None where there is nothing."""
+        if ".." in name or name.startswith(("/", "./")):  # ``..`` behind a link would lead out of the root
+            name = os.path.normpath(os.path.join(self._top, name)).removeprefix(self._top)
         folder, _, last = name.rpartition("/")
         there = self._names_in(folder)
         if last in there and (last.lower().endswith(self._suffixes) or self._is_frames(name)):
@@ -50,13 +52,15 @@ class MediaFinder:
             if last.lower().endswith(suffix):
                 stem = last[: -len(suffix)]
                 break
-        for suffix in self._suffixes:
-            if stem + suffix in there:
-                return f"{self._top}{folder}/{stem}{suffix}" if folder else f"{self._top}{stem}{suffix}"
-        return self._elsewhere.get(stem) or self._in_lmdb(stem)
+        for other in (stem, last):
+            for suffix in self._suffixes:
+                if other + suffix in there:
+                    return f"{self._top}{folder}/{other}{suffix}" if folder else f"{self._top}{other}{suffix}"
+        return self._elsewhere.get(stem) or self._elsewhere.get(last) or self._in_lmdb(stem)
 
     def _is_frames(self, name: str) -> bool:
-        return self._kind != "image" and os.path.isdir(self._top + name)
+        folder = self._top + name
+        return self._kind != "image" and os.path.isdir(folder) and _holds_pictures(folder)
 
     def _names_in(self, folder: str) -> set[str]:
         if folder not in self._there:
@@ -99,7 +103,7 @@ class MediaFinder:
 
     def _add_members(self, tar: Path, found: dict[str, str]) -> None:
         try:
-            with tarfile.open(tar) as archive:
+            with tarfile.open(tar, "r:") as archive:  # parts of a compressed one could not be read in place
                 for info in archive:
                     stem, suffix = os.path.splitext(os.path.basename(info.name))
                     if info.isreg() and suffix.lower() in self._suffixes:
@@ -123,19 +127,25 @@ class MediaFinder:
             raise PluginError(
                 f"{self._walked[1][0]}: to read it, pip install 'antmmf-vision[lmdb]' ({error})"
             ) from error
-        return [
-            (path, lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False)) for path in self._walked[1]
-        ]
+        found = []
+        for path in self._walked[1]:
+            try:
+                found.append((path, lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False)))
+            except lmdb.Error as error:
+                raise DataError(f"{path}: cannot be read as an LMDB ({error})", reason="damaged") from error
+        return found
 
     def _in_lmdb(self, stem: str) -> str | None:
-        for path, database in self._databases:
+        key = stem.encode("utf-8", "surrogatepass")
+        for path, database in self._databases if key else ():
             with database.begin() as transaction:
-                if transaction.get(stem.encode()) is not None:
+                if transaction.get(key) is not None:
                     return f"{path}/{stem}"
         return None
 
 
 def _holds_pictures(folder: str) -> bool:
-    """Whether a folder holds pictures and nothing else."""
+    """Whether a folder holds pictures and, but for hidden files, nothing else."""
     with os.scandir(folder) as entries:
-        return all(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries)
+        names = [entry.name for entry in entries if not entry.name.startswith(".")]
+    return bool(names) and all(name.lower().endswith(IMAGE_SUFFIXES) for name in names)

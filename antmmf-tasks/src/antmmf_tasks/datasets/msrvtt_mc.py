@@ -46,14 +46,19 @@ class MsrvttMc(Release):
             key = self.only_new(seen, text(row, "qid", place), place)
             media = self.media_of(text(row, "clip_name", place), place)
             options, label = choice_of(row, place)
-            if media is not None:
+            if len(self.texts_of(options, place)) < len(options):
+                self.drop("questions with an option that cannot be used", place)
+            elif media is not None:
                 yield Record(key=key, media=media, options=options, answer=options[label], extras={"label": label})
 
 
 def choice_of(row: dict[str, object], place: str) -> tuple[tuple[str, ...], int]:
     """The options of a question and the number of the true one. Raises ``DataError``."""
-    options = tuple(" ".join(str(option).split()) for option in listed(row, "options", place))
+    found = listed(row, "options", place)
+    if len(found) < 2 or any(isinstance(option, bool) or not isinstance(option, str | int | float) for option in found):
+        raise DataError(f"{place}: 'options' must be two texts or more, is {str(found)[:80]}")
+    options = tuple(" ".join(str(option).split()) for option in found)
     answer = text(row, "answer", place)
-    if not answer.isdigit() or int(answer) >= len(options):
+    if not answer.isdecimal() or int(answer) >= len(options):
         raise DataError(f"{place}: 'answer' must be the number of an option, 0 to {len(options) - 1}, is {answer!r}")
     return options, int(answer)

@@ -95,6 +95,8 @@ def youtube_names(path: Path) -> dict[str, str]:
         name, _, number = line.partition(" ")
         if not number.strip().startswith("vid"):
             raise DataError(f"{place}: must be a clip's name, a space and vid<number>, is {line[:80]!r}")
+        if number.strip() in names:
+            raise DataError(f"{place}: {number.strip()!r} is there twice; each must be there once")
         names[number.strip()] = name
     return names
 

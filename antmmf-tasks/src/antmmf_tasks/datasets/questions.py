@@ -49,6 +49,7 @@ class Questions(Release):
         path = self.files()[0]
         known = self._vocabulary(path) if self.split == "train" else None
         seen: Counter[str] = Counter()
+        numbers: set[str] = set()
         for place, row in _questions(path):
             answer = text(row, "answer", place)
             if known is not None and answer not in known:
@@ -57,12 +58,16 @@ class Questions(Release):
             video = self.video_of(text(row, "video_id" if "video_id" in row else "video", place), place)
             media = self.media_of(video, place) if video is not None else None
             question = self.texts_of([row.get("question")], place)
-            if media is None or not question:
+            answers = self.texts_of([answer], place)
+            if media is None or not question or not answers:
                 continue
+            answer = answers[0]
             number = row.get("id", row.get("qid"))
             name = f"{video}/{question[0]}/{answer}"  # ClipBERT's files have no numbers
             seen[name] += 1
-            key = str(number) if number is not None else name + (f"/{seen[name]}" if seen[name] > 1 else "")
+            key = name + (f"/{seen[name]}" if seen[name] > 1 else "")
+            if number is not None:
+                key = self.only_new(numbers, str(number), place)
             first = question[0].split()[0].lower()
             kind = first if first in KINDS else "other"
             yield Record(
@@ -160,7 +165,7 @@ class MsvdQa(Questions):
         """The clip that is ``vid<k>``."""
         if self._clips is None:
             self._clips = youtube_names(self.file(MAPPING))
-        clip = self._clips.get(f"vid{number}")
+        clip = self._clips.get(f"vid{number.removeprefix('vid')}")
         if clip is None:
             self.drop(f"questions on videos that {MAPPING} lacks", place)
         return clip

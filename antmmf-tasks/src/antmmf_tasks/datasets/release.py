@@ -21,7 +21,7 @@ Missing = Literal["fail", "drop"]
 Split = Literal["train", "val", "test"]
 Sizes = Mapping[str, tuple[int, int]]
 
-_MOST_WORDS = 1000
+MOST_WORDS, MOST_CHARACTERS = 1000, 10_000
 _NUM_NAMED = 3
 _NUM_FOLDERS = 1000
 _LOG = logging.getLogger("antmmf")
@@ -89,8 +89,11 @@ class Release(ABC):
         self._absent.clear()
         count = 0
         for record in self.items():
-            count += 1
-            yield record
+            if record.texts or record.transcript or record.question is not None or record.options:
+                count += 1
+                yield record
+            else:
+                self.drop("records without a text", f"{record.key} in {self.files()[0]}")
         name = f"{self.name} {self.part}"
         if self._absent:
             self._tell_absent(name, count)
@@ -154,11 +157,17 @@ class Release(ABC):
         good = []
         for text in texts:
             words = text.split() if isinstance(text, str) else []
-            if words and len(words) <= _MOST_WORDS:
-                good.append(" ".join(words))
+            joined = " ".join(words)
+            if not words:
+                self.drop("empty texts", place)
+            elif len(words) > MOST_WORDS:
+                self.drop(f"texts of more than {MOST_WORDS} words", place)
+            elif len(joined) > MOST_CHARACTERS:
+                self.drop(f"texts of more than {MOST_CHARACTERS} characters", place)
+            elif not is_unicode(joined):
+                self.drop("texts with halves of characters", place)
             else:
-                what = f"texts of more than {_MOST_WORDS} words" if words else "empty texts"
-                self.drop(what, place)
+                good.append(joined)
         return tuple(good)
 
     def drop(self, what: str, where: str) -> None:
@@ -193,7 +202,20 @@ def text(values: object, field: str, place: str) -> str:
     found = need(values, field, place)
     if isinstance(found, bool) or not isinstance(found, str | int | float):
         raise DataError(f"{place}: {field!r} must be a text, is {type(found).__name__}")
+    if not is_unicode(str(found)):
+        raise DataError(f"{place}: {field!r} must be a text, has half of a character: {found!r}")
     return str(found).strip()
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8; JSON can hold halves of characters, such as ``\\ud83d``, which cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def listed(values: object, field: str, place: str) -> list[object]:

@@ -13,6 +13,7 @@ from antmmf.contracts import Record, Segment
 from antmmf.data.sources import Sources, is_remote, member
 from antmmf.errors import DataError
 
+from antmmf_tasks.datasets.files import rows
 from antmmf_tasks.datasets.tars import Tars
 
 
@@ -58,12 +59,11 @@ class Shards:
             return
         for shard in self._shards:
             path = self._local(_records_of(shard))
-            with path.open(encoding="utf-8") as lines:
-                for number, line in enumerate(lines, 1):
-                    try:
-                        yield self._record(json.loads(line), shard["file"])
-                    except (ValueError, TypeError, KeyError) as error:
-                        raise DataError(f"{path}:{number}: is no record of a shard: {error}") from error
+            for place, values in rows(path):
+                try:
+                    yield self._record(values, shard["file"])
+                except (ValueError, TypeError, KeyError) as error:
+                    raise DataError(f"{place}: is no record of a shard: {error!r}") from error
 
     def _record(self, values: dict[str, Any], file: str) -> Record:
         name, offset, size = values.pop("member")
@@ -78,12 +78,16 @@ class Shards:
         path = self._local(f"{self._split}.json")
         try:
             found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["shards"]
+            names = [str(shard["file"]) for shard in found if int(shard["records"]) >= 0]
         except FileNotFoundError as error:
             there = sorted(other.stem for other in path.parent.glob("*.json"))
             has = f"the splits there are {', '.join(there)}" if there else "antmmf data pack writes it"
             raise DataError(f"{self._root}: there is no {self._split}.json; {has}", reason="missing") from error
-        except (ValueError, KeyError) as error:
-            raise DataError(f"{path}: is no table of shards: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path}: is no table of shards: {error!r}") from error
+        for name in names:
+            if Path(name).name != name:
+                raise DataError(f"{path}: shards must lie beside it, {name!r} does not")
         return found
 
     def _local(self, name: str) -> Path:

@@ -55,7 +55,7 @@ class Tars:
         for path in self.paths():
             count = 0
             try:
-                with tarfile.open(path) as archive:
+                with tarfile.open(path, "r:") as archive:  # parts of a compressed one could not be read in place
                     files = (info for info in archive if info.isreg())
                     for name, members in groupby(files, key=lambda info: _stem(info.name)):
                         record = self._record(path, name, list(members), archive, dropped)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from antmmf.contracts import Json, Record, Segment
 from antmmf.errors import DataError
 
 from antmmf_tasks.datasets.files import json_file, json_items
-from antmmf_tasks.datasets.release import Missing, Release, held_out, listed
+from antmmf_tasks.datasets.release import MOST_CHARACTERS, Missing, Release, held_out, is_unicode, listed
 
 _FOLDER = "asr_files"
 
@@ -51,10 +52,12 @@ class Transcripts(Release):
         """One record a video, in the order of the file or of the names."""
         path = self.files()[0]
         any_here = False
+        seen: set[str] = set()
         for place, name, spoken in _each_file(path) if path.is_dir() else json_items(path):
             if held_out(name, self.val_share) != (self.split == "val"):
                 continue
             any_here = True
+            self.only_new(seen, name, place)
             transcript = self._segments(spoken, place)
             if not transcript:
                 self.drop("videos in which nothing is said", place)
@@ -91,10 +94,15 @@ class Transcripts(Release):
             raise DataError(f"{place}: has {len(starts)} starts, {len(ends)} ends and {len(texts)} texts")
         found = []
         for start, end, said in zip(starts, ends, texts, strict=True):
-            words = said.split() if isinstance(said, str) else []
+            line = said if isinstance(said, str) else ""
+            words = line.split()
             if not words or not isinstance(start, int | float) or not isinstance(end, int | float):
                 self.drop("empty segments", place)
-            elif not 0 <= start < end:
+            elif not is_unicode(line):
+                self.drop("segments with halves of characters", place)
+            elif len(line) > MOST_CHARACTERS:
+                self.drop(f"segments of more than {MOST_CHARACTERS} characters", place)
+            elif not 0 <= start < end < math.inf:
                 self.drop("segments that end before they start", place)
             else:
                 found.append(Segment(float(start), float(end), " ".join(words)))

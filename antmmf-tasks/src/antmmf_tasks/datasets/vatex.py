@@ -75,7 +75,7 @@ class Vatex(Release):
     def items(self) -> Iterator[Record]:
         """One record a video, in the order of the annotations."""
         path, *divided = self.files()
-        wanted = {name for each in divided for _, name in lines(each)}
+        wanted = {name: place for each in divided for place, name in lines(each)}
         seen: set[str] = set()
         for place, _, video in json_items(path):
             name = self.only_new(seen, text(video, "videoID", place), place)
@@ -83,3 +83,5 @@ class Vatex(Release):
             if media is not None:
                 captions = self.texts_of(listed(video, _FIELDS[self.language], place), place)
                 yield Record(key=name, media=media, texts=captions, language=self.language)
+        for name in sorted(wanted.keys() - seen):
+            self.drop(f"names of a list that {path.name} lacks", wanted[name])

@@ -21,8 +21,8 @@ class VisualGenome(Release):
     Expects ``region_descriptions.json`` (1.2 or 1.4): 108,077 pictures, 5.4 M phrases, each kept once a picture. Media
     are ``VG_100K/<image id>.jpg`` or ``VG_100K_2/<image id>.jpg``. There is no published split: ``val`` is
     ``val_share`` of the pictures, chosen by a hash of their ids and held out of ``train``. ``drop_coco`` leaves out
-    those that are val or test pictures of COCO, which ``image_data.json`` and ``dataset_coco.json`` tell. Terms: CC BY
-    4.0; the pictures are under the terms of Flickr.
+    those that are val or test pictures of COCO, which ``image_data.json`` and ``dataset_coco.json`` tell; the latter may
+    lie in a folder ``coco`` beside this one. Terms: CC BY 4.0; the pictures are under the terms of Flickr.
     """
 
     home = "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
@@ -48,7 +48,7 @@ class VisualGenome(Release):
 
     def files(self) -> Sequence[Path]:
         """The descriptions, and what tells the pictures of COCO."""
-        coco = [self.file("image_data.json"), self.file(KARPATHY)] if self.drop_coco else []
+        coco = [self.file("image_data.json"), self._karpathy()] if self.drop_coco else []
         return [self.file("region_descriptions.json"), *coco]
 
     def items(self) -> Iterator[Record]:
@@ -68,19 +68,34 @@ class VisualGenome(Release):
                 continue
             any_here = True
             media = self.media_of(f"{name}.jpg", place)
-            phrases = dict.fromkeys(self.texts_of((region.get("phrase") for region in regions), place))  # type: ignore[attr-defined]
+            phrases = dict.fromkeys(self.texts_of((_phrase(region, place) for region in regions), place))
             if media is not None and phrases:
                 yield Record(key=name, media=media, texts=tuple(phrases))
         if not any_here:
             message = f"val_share {self.val_share:g} of its {len(seen)} pictures is not one for {self.split}; change it"
             raise DataError(f"{self.files()[0]}: {message}")
 
+    def _karpathy(self) -> Path:
+        """COCO's file, here or where one data root has a folder for each data set."""
+        beside = Path("..", "coco")
+        return self.file(KARPATHY, str(beside / KARPATHY), str(beside / "annotations" / KARPATHY))
+
     def _coco(self) -> set[str]:
         """Pictures that are in COCO's val or test split."""
-        path = self.file(KARPATHY)
+        path = self._karpathy()
         images = listed(json_file(path), "images", str(path))
         ids = {
             text(image, "cocoid", str(path)) for image in images if text(image, "split", str(path)) in ("val", "test")
         }
-        data = json_items(self.file("image_data.json"))
-        return {text(image, "image_id", place) for place, _, image in data if str(image.get("coco_id")) in ids}
+        left_out = set()
+        for place, _, image in json_items(self.file("image_data.json")):
+            name = text(image, "image_id", place)
+            if str(image.get("coco_id")) in ids:
+                left_out.add(name)
+        return left_out
+
+
+def _phrase(region: object, place: str) -> object:
+    if not isinstance(region, dict):
+        raise DataError(f"{place}: a region must have 'phrase', is {type(region).__name__}; is it the right file?")
+    return region.get("phrase")

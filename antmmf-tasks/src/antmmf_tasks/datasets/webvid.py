@@ -44,6 +44,9 @@ class Webvid(Release):
         for place, row in rows(self.files()[0]):
             folder, video = str(row.get("page_dir") or ""), text(row, "videoid", place)
             name = f"{folder}/{video}.mp4" if folder else f"{video}.mp4"
+            if name in self._found:
+                self.drop("rows on videos that an earlier row describes", place)
+                continue
             media = self.media_of(name, place)
             captions = self.texts_of([text(row, "name", place)], place)
             if media is not None and captions:
