@@ -1,10 +1,10 @@
 """What do the parts of SNP-S3 and CNVid bring? Table III of SNP-S3, SNP against P3E, and rows C1 to C3 of CNVid.
 
-Every arm is pre-trained on the same thousands of clips of ``shapes``, then fine-tuned on a few hundred others, once for
-retrieval and once for questions, and tested on clips whose combinations no training shows. All arms have the same
-vocabulary, steps, batches and seeds; the arm ``none`` is only fine-tuned. Prints tables and, last, one JSON line; writes
-results as JSON. What is done lies in ``--out`` and is not done again: kill it, start it again, it goes on. Several
-processes may share a folder if they have different ``--seeds``.
+Every arm is pre-trained on the same thousands of clips of ``shapes``, then fine-tuned on a few hundred others, once
+for retrieval and once for questions, and tested on clips whose combinations no training shows. All arms have the same
+vocabulary, steps, batches and seeds; the arm ``none`` is only fine-tuned. Prints tables and, last, one JSON line;
+writes results as JSON. What is done lies in ``--out`` and is not done again: kill it, start it again, it goes on.
+Several processes may share a folder if they have different ``--seeds``.
 """
 
 from __future__ import annotations
@@ -189,6 +189,7 @@ _INPUT = {
     "train_transform": {"type": "antmmf-vision:resize_crop", "params": {"size": 64}},
     "eval_transform": {"type": "antmmf-vision:resize_crop", "params": {"size": 64}},
 }
+_METRICS = {"pretrain": [], "retrieval": ["antmmf-tasks:recall"], "vqa": ["antmmf-tasks:accuracy"]}
 _CONTRAST = {"type": "antmmf-tasks:infonce", "params": {"temperature": 0.07}}
 _SHARED = {"contrast": _CONTRAST, "matching": {"group": 4}}
 _TUNED = {
