@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -137,6 +139,34 @@ def test_a_key_that_occurs_twice_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'b' is record 2 and record 4"):
         opened(dataset)
     assert not [path for path in (tmp_path / "index").iterdir() if path.is_dir()]
+
+
+def test_what_a_killed_one_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    killed = """
+import os, sys
+from test_index import FULL, Listed, opened
+class Killed(Listed):
+    def records(self):
+        yield FULL
+        os.kill(os.getpid(), 9)
+from pathlib import Path
+opened(Killed(Path(sys.argv[1]), [FULL]))
+"""
+    command = [sys.executable, "-c", killed, str(tmp_path)]
+    died = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)}, check=False)
+    assert died.returncode == -9
+    assert [path for path in (tmp_path / "index").iterdir() if path.name.startswith(".building")]
+    index = opened(Listed(tmp_path, [FULL]))
+    assert index.record(0) == FULL
+    assert not [path for path in (tmp_path / "index").iterdir() if path.name.startswith(".building")]
+
+
+def test_a_damaged_index_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = opened(Listed(tmp_path, [FULL])).path
+    whole = (path / "records.arrow").read_bytes()
+    (path / "records.arrow").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"is no whole index .*; remove it, and it is built again"):
+        opened(Listed(tmp_path, [FULL]))
 
 
 def test_no_records_are_an_error_that_names_the_source(tmp_path: Path) -> None:

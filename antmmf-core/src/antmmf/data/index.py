@@ -7,8 +7,8 @@ import hashlib
 import json
 import logging
 import os
+import platform
 import shutil
-import tempfile
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -162,8 +162,11 @@ def open_index(dataset: Dataset, *, name: str, version: str, parameters: Mapping
         )
         path = folder / f"{name.rpartition(':')[2]}-{key:016x}"
         if not path.is_dir():
-            _build(dataset, name=name, path=path)
-    return Index(path)
+            _build(dataset, name=name, path=path, beside=folder / f".building-{platform.node()}{known.name}")
+    try:
+        return Index(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path}: is no whole index ({error}); remove it, and it is built again") from error
 
 
 def _contents(sources: Iterable[Path], name: str, table: Path) -> list[str]:
@@ -199,9 +202,10 @@ def _hash(source: Path) -> str:
     return digest.hexdigest()
 
 
-def _build(dataset: Dataset, *, name: str, path: Path) -> None:
-    """Write beside ``path``, then rename: an index is whole or not there."""
-    beside = Path(tempfile.mkdtemp(prefix=".building-", dir=path.parent))
+def _build(dataset: Dataset, *, name: str, path: Path, beside: Path) -> None:
+    """Write ``beside``, which nobody else of this machine does, then rename: an index is whole or not there."""
+    shutil.rmtree(beside, ignore_errors=True)  # of one who was killed
+    beside.mkdir()
     try:
         ids = array("q")  # 8 bytes a record, not a Python list
         file = str(beside / "records.arrow")
@@ -223,8 +227,12 @@ def _build(dataset: Dataset, *, name: str, path: Path) -> None:
             assert sizes.sum() == len(ids), f"{name}: blocks() has {sizes.sum()} records, records() {len(ids)}"
             np.save(beside / "blocks.npy", sizes[sizes > 0])
         _refuse_duplicates(Index(beside), name=name)
-        os.chmod(beside, 0o755)  # mkdtemp makes it private, but an index may be shared
-        os.rename(beside, path)
+        try:
+            os.rename(beside, path)
+        except OSError:
+            if not path.is_dir():  # another machine, which does not see our lock, was faster
+                raise
+            shutil.rmtree(beside)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
