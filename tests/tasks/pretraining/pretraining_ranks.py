@@ -1,6 +1,6 @@
 """Trains tiny pre-training tasks for a few steps on this process's share of fixed batches; run by test_ranks.py.
 
-``python pretraining_ranks.py MODE MICRO_BATCHES OUT`` writes what every step of each task gave, and the weights' sums.
+``python pretraining_ranks.py OUT`` writes what every step of each task gave, and the weights' sums, for each arm.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from antmmf_text.encoders.bert import Bert, BertFusion
 from torch import Tensor, nn
 
 STEPS, BATCH, CLIPS = 3, 16, 3
+ARMS = tuple((mode, micro_batches) for mode in ("ddp", "fsdp2") for micro_batches in (1, 4))
 TEXTS = [
     f"{number} {colour} {what} {how}"
     for number in ("one", "two")
@@ -63,15 +64,15 @@ def make_tasks() -> dict[str, Pretraining]:
     """SNP-S3 with MoCo and every loss, P3E with MIL-NCE, CNVid, half of whose steps are hard from the second on."""
     every = Weights(clip_order=0.5, lvwm=0.7)
     return {
-        "snps3": _make(Snps3, contrast=Moco(momentum=0.9, video_queue=40, text_queue=20), weights=every),
-        "p3e": _make(Snps3, fusion=True, contrast=MilNce(), masking=Masking(policy="mlm", attentive=0)),
-        "cnvid": _make(
+        "snps3": make_task(Snps3, contrast=Moco(momentum=0.9, video_queue=40, text_queue=20), weights=every),
+        "p3e": make_task(Snps3, fusion=True, contrast=MilNce(), masking=Masking(policy="mlm", attentive=0)),
+        "cnvid": make_task(
             Cnvid, contrast=InfoNCE(), hard_samples=HardSamples(change_iter=1, change_rate=0.5), weights=Weights(lvwm=0)
         ),
     }
 
 
-def _make(kind: type[Pretraining], *, fusion: bool = False, **settings: object) -> Pretraining:
+def make_task(kind: type[Pretraining], *, fusion: bool = False, **settings: object) -> Pretraining:
     torch.default_generator.manual_seed(0)
     assets = RunAssets(texts=lambda: iter(TEXTS))
     text = {"name": NAME, "pretrained": False, "dropout": 0.0, "video_dim": 16, "assets": assets}
@@ -79,11 +80,8 @@ def _make(kind: type[Pretraining], *, fusion: bool = False, **settings: object) 
         vision=Clips(),
         text=Bert(**text, layers=1, max_length=10, attention=True),  # type: ignore[arg-type]
         fusion=BertFusion(**text, layers=1) if fusion else None,  # type: ignore[arg-type]
-        matching=Matching(group=4, at_once=12),
-        dropout=0.0,
-        dim=128,
         assets=assets,
-        **settings,
+        **{"matching": Matching(group=4, at_once=12), "dropout": 0.0, "dim": 128, **settings},  # type: ignore[arg-type]
     )
 
 
@@ -145,10 +143,10 @@ def train_all(mode: str, micro_batches: int, world: World) -> dict[str, dict[str
         torch.set_default_dtype(torch.float32)
 
 
-def main(mode: str, micro_batches: str, out: str) -> None:
+def main(out: str) -> None:
     torch.set_num_threads(1)
     with joined_world("cpu") as world:
-        values = train_all(mode, int(micro_batches), world)
+        values = {f"{mode} {micro_batches}": train_all(mode, micro_batches, world) for mode, micro_batches in ARMS}
         if world.is_first:
             Path(out).write_text(json.dumps(values))
 

@@ -299,7 +299,9 @@ class Pretraining(ContrastiveTask):
         logits = self.clip_order(fused.tokens[:, own["fused_tokens"].shape[1] :])
         counted = moved & own["real"][:, None]
         losses = cross_entropy(logits.flatten(0, 1), source.flatten(), reduction="none").view_as(counted)
-        return {"clip_order": self._weighted("clip_order", Term((losses * counted).sum(), counted.sum()))}
+        told = Term(((logits.argmax(2) == source) & counted).sum(), counted.sum(), 0)
+        term = self._weighted("clip_order", Term((losses * counted).sum(), counted.sum()))
+        return {"clip_order": term, "clip_order/accuracy": told}
 
     # --- the global batch ---------------------------------------------------------------------------------------------
 
