@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from antmmf.errors import ComponentError
-from antmmf_tasks.metrics import ranks
+from antmmf_tasks.metrics import scores as scores_module
 from antmmf_tasks.metrics.ranks import rank
 from antmmf_tasks.metrics.recall import Recall
+from antmmf_tasks.metrics.scores import Dots, DualSoftmax
 from torch import Tensor
 
 
@@ -86,7 +87,9 @@ def test_ties_count_the_mean_over_all_orders() -> None:
     scores = np.array([5, 3, 3, 3, 3, 1])
     right = {2, 3, 5}
     found = rank(
-        torch.ones(1, 1), torch.tensor(scores)[:, None].float(), query=np.zeros(3, int), right=np.array([2, 3, 5])
+        Dots(torch.ones(1, 1), torch.tensor(scores)[:, None].float()),
+        query=np.zeros(3, int),
+        right=np.array([2, 3, 5]),
     )
     orders = [sorted(order, key=lambda i: -scores[i]) for order in permutations(range(6))]
     firsts = [min(place for place, i in enumerate(order) if i in right) for order in orders]
@@ -107,7 +110,7 @@ def test_the_order_of_rows_and_the_chunk_change_nothing(monkeypatch: pytest.Monk
     plain, other = Recall(), Recall()
     plain.update(rows)
     expected = plain.compute()
-    monkeypatch.setattr(ranks, "CHUNK_SCORES", 60)
+    monkeypatch.setattr(scores_module, "CHUNK_SCORES", 60)
     for half in (slice(0, 10), slice(10, 100)):
         other.update({name: value[half] for name, value in mixed.items()})
     assert other.compute() == expected
@@ -154,3 +157,67 @@ def test_missing_rows_strangers_and_an_empty_split_are_refused() -> None:
     metric.reset()
     with pytest.raises(ComponentError, match="empty"):
         metric.compute()
+
+
+def with_pairs(rows: dict[str, Tensor], pairs: Sequence[tuple[int, int, float, int]]) -> dict[str, Tensor]:
+    """Rows with (text, video, score, way) of what a cross encoder read."""
+    text, video, score, way = zip(*pairs, strict=True)
+    return {
+        **rows,
+        "pair_text_hash": rows["text_hash"][list(text)],
+        "pair_video_id": rows["video_id"][list(video)],
+        "pair_score": torch.tensor(score),
+        "pair_way": torch.tensor(way),
+    }
+
+
+L1 = [[0.75, 0.5625, 0.25], [0.625, 0.5, 0.3125], [0.25, 0.4375, 0.375]]
+L2 = [[1.0, 2.0, 9.0], [1.0, 5.0, 3.0], [4.0, 3.0, 2.0]]
+
+
+def test_all_pairs_are_ranked_by_the_cross_encoder_alone() -> None:
+    pairs = [(t, v, L2[t][v], 3) for t in range(3) for v in range(3)]
+    found = values(with_pairs(rows_of(L1, [0, 1, 2]), pairs))
+    assert found["l2/t2v/MnR"] == pytest.approx((3 + 1 + 3) / 3)
+    assert found["l2/v2t/MnR"] == pytest.approx((2.5 + 1 + 3) / 3)  # columns 1 1 4, 2 5 3, 9 3 2
+    assert found["t2v/MnR"] == pytest.approx((1 + 2 + 2) / 3)  # as ever by the vectors
+
+
+def test_the_sum_of_both_scores() -> None:
+    pairs = [(t, v, L2[t][v], 3) for t in range(3) for v in range(3)]
+    metric = Recall(ks=(1, 2), bootstrap=0, l1_scale=4.0)
+    metric.update(with_pairs(rows_of(L1, [0, 1, 2]), pairs))
+    # 4 x L1 + L2: (4, 4.25, 10), (3.5, 7, 4.25), (5, 4.75, 3.5)
+    assert metric.compute()["l1+l2/t2v/MnR"].value == pytest.approx((3 + 1 + 3) / 3)
+
+
+def test_the_best_of_each_query_are_ranked_anew_before_the_others() -> None:
+    best_of_texts = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 1), (2, 2)]
+    best_of_videos = [(0, 0), (1, 0), (0, 1), (1, 1), (2, 2), (1, 2)]
+    ways = {pair: (pair in best_of_texts) + 2 * (pair in best_of_videos) for pair in {*best_of_texts, *best_of_videos}}
+    found = values(with_pairs(rows_of(L1, [0, 1, 2]), [(t, v, L2[t][v], way) for (t, v), way in ways.items()]))
+    # text 0: of videos 0, 1 the second leads; text 1: 1 leads; text 2: of videos 1, 2 the first leads
+    assert found["l2@2/t2v/MnR"] == pytest.approx((2 + 1 + 2) / 3)
+    # video 0: texts 0, 1 are equal; video 1: of 0, 1 the second leads; video 2: of 1, 2 the first leads
+    assert found["l2@2/v2t/MnR"] == pytest.approx((1.5 + 1 + 2) / 3)
+    assert not any(name.startswith("l2/") for name in found)
+
+
+def test_a_right_answer_beyond_the_ranked_ones_keeps_its_place() -> None:
+    pairs = [(0, 1, 5.0, 1), (1, 0, 5.0, 1), (2, 1, 5.0, 1)]  # only the best but for text 0
+    rows = rows_of([[0.1, 0.8, 0.5], [0.7, 0.6, 0.2], [0.3, 0.5, 0.4]], [0, 1, 2])
+    pairs += [(0, 0, 1.0, 2), (1, 1, 1.0, 2), (2, 2, 1.0, 2)]
+    assert values(with_pairs(rows, pairs))["l2@1/t2v/MnR"] == pytest.approx((3 + 2 + 2) / 3)
+
+
+def test_dual_softmax_is_the_product_of_both_softmaxes() -> None:
+    text, video = torch.randn(7, 3), torch.randn(5, 3)
+    scores = text @ video.T / 0.5
+    product = scores.double().softmax(1) * scores.double().softmax(0)
+    found = DualSoftmax(Dots(text, video), temperature=0.5)
+    constant = found.rows(0, 7) - product.log()
+    assert constant == pytest.approx(constant[:, :1].expand(-1, 5).numpy(), abs=1e-5)
+    metric = Recall(ks=(1,), bootstrap=0, dual_softmax=0.5)
+    metric.update(rows_of(text[:5, :3].tolist(), [0, 1, 2, 0, 1]))
+    assert "dsl/t2v/R1" in metric.compute()
+    assert "dsl/t2v/R1" in metric.names()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from fnmatch import fnmatchcase
 from itertools import takewhile
 
 import torch
@@ -64,7 +65,7 @@ def monitored_fault(wanted: str | None, metrics: Sequence[Metric]) -> str | None
     if wanted is None or not all(hasattr(metric, "names") for metric in metrics):
         return None
     names = [name for metric in metrics for name in getattr(metric, "names")()]  # noqa: B009 - names is optional
-    if wanted.removeprefix("val/") in names:
+    if any(fnmatchcase(wanted.removeprefix("val/"), name) for name in names):  # l2@*/t2v/R1
         return None
     return f"must be measured by metrics, is {wanted!r}; they measure: {', '.join(names)}"
 

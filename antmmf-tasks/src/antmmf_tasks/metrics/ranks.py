@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antmmf_tasks.metrics.rows import Ids
-
-CHUNK_SCORES = 1 << 22  # scores held at a time: 16 MiB
+from antmmf_tasks.metrics.scores import Scores, chunks
 
 Floats = NDArray[np.float64]
 
@@ -48,27 +47,18 @@ class Ranks:
         return Ranks(self.above[rows], self.tied_right[rows], self.tied_wrong[rows])
 
 
-def rank(queries: Tensor, candidates: Tensor, *, query: Ids, right: Ids) -> Ranks:
-    """Rank ``candidates`` (M, D) for each of ``queries`` (Q, D) by dot product; right answers never stand in each
-    other's way.
+def rank(scores: Scores, *, query: Ids, right: Ids) -> Ranks:
+    """Rank the candidates of each query; right answers never stand in each other's way.
 
-    Right answers are pairs: candidate ``right[i]`` is right for ``query[i]``; ``query`` is sorted and names every row.
-    All scores of a query come from one product, in which each different vector stands once, so that equal candidates
-    have equal scores to the last bit. Holds ``CHUNK_SCORES`` scores at a time, at least one query's.
+    Right answers are pairs: candidate ``right[i]`` is right for ``query[i]``; ``query`` is sorted and names every
+    query. Nothing is sorted, and a part of the scores is held at a time.
     """
-    table, copy_of = torch.unique(candidates, dim=0, return_inverse=True)
-    if len(table) == len(candidates):
-        table, copy_of = candidates, None
-    step = max(1, CHUNK_SCORES // max(1, len(candidates)))
-    pairs = torch.from_numpy(np.stack([query, right])).to(queries.device)
+    pairs = torch.from_numpy(np.stack([query, right]))
     parts = []
-    for start in range(0, len(queries), step):
-        chunk = queries[start : start + step]
-        low, high = np.searchsorted(query, [start, start + len(chunk)])
-        scores = chunk @ table.T  # (rows, M)
-        if copy_of is not None:
-            scores = scores[:, copy_of]
-        parts.append(_count(scores, pairs[0, low:high] - start, pairs[1, low:high]))
+    for start, part in chunks(scores):
+        low, high = np.searchsorted(query, [start, start + len(part)])
+        row, column = pairs[:, low:high].to(part.device)
+        parts.append(_count(part, row - start, column))
     above, tied_right, tied_wrong = torch.cat(parts, 1).cpu().numpy()
     return Ranks(above, tied_right, tied_wrong)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -13,9 +14,11 @@ from torch import Tensor
 
 from antmmf_tasks.metrics.intervals import bootstrap_means, bootstrap_median
 from antmmf_tasks.metrics.ranks import Ranks, rank
-from antmmf_tasks.metrics.rows import RowStore, as_ids, distinct
+from antmmf_tasks.metrics.rows import Ids, RowStore, as_ids, distinct
+from antmmf_tasks.metrics.scores import Dots, DualSoftmax, Reranked, Scores
 
 Positive = Annotated[int, Field(gt=0)]
+PAIRS = ("pair_text_hash", "pair_video_id", "pair_score", "pair_way")
 
 
 class Recall:
@@ -32,6 +35,11 @@ class Recall:
     expectation over their orders (see ``Ranks``). A video id that comes twice counts once; the order of the rows
     changes nothing. Intervals are the 2.5th and 97.5th percentile over ``bootstrap`` resamples of the queries, with
     ``seed``; 0 for none. They treat queries as independent: captions of one video are not, quite.
+
+    Scores are the dot products of the vectors. Of a task that also reads pairs with a cross encoder there are as well
+    ``l2/t2v/R1``, by the cross encoder's scores, and ``l1+l2/t2v/R1``, by ``l1_scale`` x dot product + those; where it
+    read the k best candidates of each query only, ``l2@k/...``: these k in its order, then the others. ``dual_softmax``
+    is the temperature of figures ``dsl/...``, whose scores know all queries (see ``DualSoftmax``); None for none.
     """
 
     def __init__(
@@ -40,15 +48,24 @@ class Recall:
         ks: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1, 5, 10),
         bootstrap: Annotated[int, Field(ge=0)] = 1000,
         seed: Annotated[int, Field(ge=0)] = 0,
+        l1_scale: Annotated[float, Field(gt=0)] = 20.0,
+        dual_softmax: Annotated[float, Field(gt=0)] | None = None,
     ) -> None:
         self.ks = ks
         self.bootstrap = bootstrap
         self.seed = seed
-        self._store = RowStore("recall", ("video", "video_id", "text", "text_video_id", "text_hash"))
+        self.l1_scale = l1_scale
+        self.dual_softmax = dual_softmax
+        self._store = RowStore("recall", ("video", "video_id", "text", "text_video_id", "text_hash"), optional=PAIRS)
 
     def names(self) -> list[str]:
-        """What ``compute`` returns, without computing it."""
-        return [f"{way}/{name}" for way in ("t2v", "v2t") for name in (*(f"R{k}" for k in self.ks), "mR", "MnR", "MdR")]
+        """What ``compute`` may return, without computing it; ``*`` stands for a number."""
+        names = [
+            f"{way}/{name}" for way in ("t2v", "v2t") for name in (*(f"R{k}" for k in self.ks), "mR", "MnR", "MdR")
+        ]
+        kinds = ["", "l2/", "l1+l2/", "l2@*/", "l1+l2@*/"]
+        kinds += ["dsl/", "l2+dsl/", "l1+l2+dsl/"] if self.dual_softmax else []
+        return [kind + name for kind in kinds for name in names]
 
     def update(self, rows: Mapping[str, Tensor]) -> None:
         """Take the rows of a split, or of a part of it."""
@@ -60,23 +77,33 @@ class Recall:
 
     def compute(self) -> dict[str, Figure]:
         """The figures of all rows so far; raises ``ComponentError`` for NaN, and for texts of unknown videos."""
-        text_to_video, video_to_text = self._ranks()
-        return {**self._figures("t2v", text_to_video), **self._figures("v2t", video_to_text)}
+        found: dict[str, Figure] = {}
+        table = _table(self._store)
+        for name, t2v, v2t in self._scores(table):
+            text_to_video = rank(t2v, query=table.caption, right=table.owner).take(table.caption)
+            by_video = np.argsort(table.query, kind="stable")
+            video_to_text = rank(v2t, query=table.query[by_video], right=table.caption[by_video])
+            found |= {**self._figures(f"{name}t2v", text_to_video), **self._figures(f"{name}v2t", video_to_text)}
+        return found
 
-    def _ranks(self) -> tuple[Ranks, Ranks]:
-        rows = self._store.joined()
-        hashes, text_video_ids, video_ids = (as_ids(rows[n]) for n in ("text_hash", "text_video_id", "video_id"))
-        kept = distinct(video_ids)
-        pairs = distinct(hashes, text_video_ids)  # one a video and different caption, sorted by caption
-        owner = self._store.row_of(text_video_ids[pairs], video_ids[kept])
-        _, first, caption = np.unique(hashes[pairs], return_index=True, return_inverse=True)
-        video = rows["video"][torch.from_numpy(kept)]
-        text = rows["text"][torch.from_numpy(pairs[first])]
-        text_to_video = rank(text, video, query=caption, right=owner).take(caption)
-        by_video = np.argsort(owner, kind="stable")
-        asked, query = np.unique(owner, return_inverse=True)
-        video_to_text = rank(video[torch.from_numpy(asked)], text, query=query[by_video], right=caption[by_video])
-        return text_to_video, video_to_text
+    def _scores(self, table: _Table) -> Iterator[tuple[str, Scores, Scores]]:
+        """Each kind of score: its name, and those of captions with videos and of videos with captions."""
+        ways: tuple[Scores, Scores] = Dots(table.text, table.video), Dots(table.video[table.asked], table.text)
+        yield "", *ways
+        if self.dual_softmax is not None:
+            yield "dsl/", *(DualSoftmax(scores, temperature=self.dual_softmax) for scores in ways)
+        if table.pairs is None:
+            return
+        every, limit = table.pairs.every, table.pairs.limit
+        for name, scale in (("l2", 0.0), ("l1+l2", self.l1_scale)):
+            text, video, score, way = table.pairs.of_text, table.pairs.of_video, table.pairs.score, table.pairs.way
+            for_text, for_video = way & 1 > 0, way & 2 > 0
+            t2v = Reranked(ways[0], text[for_text], video[for_text], score[for_text], scale=scale)
+            place = np.searchsorted(table.asked, video[for_video])  # every video that has pairs is asked
+            v2t = Reranked(ways[1], place, text[for_video], score[for_video], scale=scale)
+            yield f"{name}/" if every else f"{name}@{limit}/", t2v, v2t
+            if every and self.dual_softmax is not None:
+                yield f"{name}+dsl/", *(DualSoftmax(s, temperature=self.dual_softmax) for s in (t2v, v2t))
 
     def _figures(self, way: str, ranks: Ranks) -> dict[str, Figure]:
         expected = ranks.expected()
@@ -96,3 +123,50 @@ class Recall:
         }
         low, high = bootstrap_median(expected, num=self.bootstrap, rng=rng)
         return {**figures, f"{way}/MdR": Figure(median, low, high, n)}
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """What a cross encoder says of pairs (P,): numbers of captions and videos, ``score``, and ``way``, whose bit 1 says
+    that the video is among the ``limit`` best of the caption, bit 2 that the caption is among those of the video."""
+
+    of_text: Ids
+    of_video: Ids
+    score: Tensor
+    way: Ids
+    limit: int
+    every: bool
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The different ``video`` (V, D) and captions ``text`` (C, D); right pairs of ``caption`` and ``owner``, sorted
+    by caption; ``asked`` are the videos that have a caption, and ``asked[query]`` is ``owner``."""
+
+    video: Tensor
+    text: Tensor
+    caption: Ids
+    owner: Ids
+    asked: Ids
+    query: Ids
+    pairs: _Pairs | None
+
+
+def _table(store: RowStore) -> _Table:
+    rows = store.joined()
+    hashes, text_video_ids, video_ids = (as_ids(rows[n]) for n in ("text_hash", "text_video_id", "video_id"))
+    kept = distinct(video_ids)
+    own = distinct(hashes, text_video_ids)  # one a video and different caption, sorted by caption
+    owner = store.row_of(text_video_ids[own], video_ids[kept])
+    known, first, caption = np.unique(hashes[own], return_index=True, return_inverse=True)
+    asked, query = np.unique(owner, return_inverse=True)
+    pairs = None
+    if all(name in rows for name in PAIRS):
+        of_video = store.row_of(as_ids(rows["pair_video_id"]), video_ids[kept])
+        of_text = np.searchsorted(known, as_ids(rows["pair_text_hash"]))
+        way = as_ids(rows["pair_way"])
+        limit = int(np.bincount(of_text[way & 1 > 0], minlength=1).max(initial=0))
+        every = limit == len(kept) and int((way & 1 > 0).sum()) == len(kept) * len(known)
+        pairs = _Pairs(of_text, of_video, rows["pair_score"], way, limit, every)
+    video = rows["video"][torch.from_numpy(kept)]
+    return _Table(video, rows["text"][torch.from_numpy(own[first])], caption, owner, asked, query, pairs)

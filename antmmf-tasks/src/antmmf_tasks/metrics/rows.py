@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -44,7 +45,7 @@ class RowStore:
             if not values.is_floating_point():
                 continue
             rows[name] = values.float()
-            broken = int((~values.isfinite()).any(1).sum())
+            broken = int((~values.isfinite()).reshape(len(values), math.prod(values.shape[1:])).any(1).sum())
             if broken:
                 raise ComponentError(
                     f"metric {self.metric!r}: {broken} of {len(values)} rows of {name!r} hold NaN or infinity; "
