@@ -335,3 +335,5 @@ _WRITERS: dict[str, Callable[[_World], None]] = {
     "webvid": _webvid,
 }
 MINIATURES = tuple(_WRITERS)
+HELD_OUT = ("cnvid", "howto100m", "visual_genome")
+"""Those whose ``val`` is the ``val_share`` of their videos or pictures, which must be large enough for a miniature."""

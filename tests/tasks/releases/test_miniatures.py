@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import typing
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,12 +19,12 @@ from antmmf.contracts import Source
 from antmmf.errors import DataError
 from antmmf.registry import Registry
 from antmmf_tasks.commands.download import fetch
+from antmmf_tasks.datasets.didemo import Didemo
 from antmmf_tasks.datasets.release import Release
-from antmmf_tasks.miniatures import MINIATURES, write_miniature
+from antmmf_tasks.miniatures import HELD_OUT, MINIATURES, write_miniature
 from antmmf_vision.readers.auto import AutoReader
 from click.testing import CliRunner, Result
 
-HELD_OUT = {"cnvid", "howto100m", "visual_genome"}
 EXPECTED = {  # records of each split of 24: 16, 4 and 4
     "cc3m": {"train": 16, "val": 8},
     "coco": {"train": 16, "val": 4, "test": 4},
@@ -61,8 +62,11 @@ def test_every_split_of_a_miniature_is_read_and_its_media_decode(name: str, fold
     write_miniature(name, root)
     found = {}
     for split in splits(name):
-        records = list(opened(name, root, split).records())
+        dataset = opened(name, root, split)
+        records = list(dataset.records())
         found[split] = len(records)
+        published = dataset.sizes.get(dataset.part)
+        assert published is None or (published[1] > 0) == any(record.texts for record in records)
         assert len({record.key for record in records}) == len(records)
         assert all(r.texts or r.transcript or r.question or r.options for r in records)
         clip = AutoReader().read(Source(Path(records[-1].media)), lambda times: np.array([0, len(times) - 1]))
@@ -133,6 +137,7 @@ def test_prepare_names_what_is_missing_in_each_split(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "must hold val_data.json or DiDeMo_val.tsv" in result.output
     assert "1 of 4 media do not exist" in result.output
+    assert "dataset_attributes" not in result.output
 
 
 def test_a_data_set_named_without_a_split_is_checked_in_all_of_them(tmp_path: Path) -> None:
@@ -197,6 +202,27 @@ def test_a_server_that_is_not_there_is_an_error_that_keeps_the_part(tmp_path: Pa
     with pytest.raises(DataError, match="start again to go on"):
         fetch("http://127.0.0.1:9/a.json", tmp_path / "a.json")
     assert (tmp_path / "a.json.part").exists()
+
+
+def test_a_zip_that_was_unpacked_in_part_is_unpacked_again_and_never_out_of_the_root(
+    server: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, served = server
+    with zipfile.ZipFile(served / "a.zip", "w") as archive:
+        for name in ("annotations/one.json", "two.json", "../../three.json"):
+            archive.writestr(name, f"content of {name}")
+    monkeypatch.setattr(Didemo, "downloads", (f"{address}/a.zip",))
+    root = tmp_path / "a" / "root"
+    (root / "annotations").mkdir(parents=True)
+    (root / "annotations/one.json").write_text("cut")
+    assert typed("download", "didemo", "--root", str(root)).exit_code == 0
+    files = {str(path.relative_to(tmp_path / "a")) for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    assert files == {f"root/{name}" for name in ("a.zip", "annotations/one.json", "two.json", "three.json")}
+    (root / "two.json").write_text("cut")  # as if killed in the middle
+    again = typed("download", "didemo", "--root", str(root))
+    assert "a.zip: is there" in again.output
+    assert (root / "annotations/one.json").read_text() == "content of annotations/one.json"
+    assert (root / "two.json").read_text() == "content of two.json"
 
 
 def test_what_may_not_be_downloaded_is_said_where_to_find(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -43,9 +45,9 @@ def download(name: str, root: Path, without_plugin: tuple[str, ...], plugin_file
         path = root / address.rpartition("/")[2]
         if path.exists():
             click.echo(f"{path}: is there")
-            continue
-        fetch(address, path)
-        click.echo(f"{path}: {path.stat().st_size:,} bytes")
+        else:
+            fetch(address, path)
+            click.echo(f"{path}: {path.stat().st_size:,} bytes")
         if path.suffix == ".zip":
             _unpack(path, root)
 
@@ -77,10 +79,18 @@ def fetch(address: str, path: Path) -> None:
 
 
 def _unpack(path: Path, root: Path) -> None:
-    """Write the members of a zip below ``root``; none can lead out of it."""
+    """Write the members of a zip below ``root`` that are not there; none leads out of it, and each is whole."""
     try:
         with zipfile.ZipFile(path) as archive:
-            archive.extractall(root)
+            for member in archive.infolist():
+                target = root / os.path.normpath(f"/{member.filename}").lstrip("/")
+                there = target.is_file() and target.stat().st_size == member.file_size
+                if member.is_dir() or there:
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part = target.with_name(f"{target.name}.part")
+                with archive.open(member) as source, part.open("wb") as file:
+                    shutil.copyfileobj(source, file, _PART)
+                part.replace(target)
     except zipfile.BadZipFile as error:
-        path.unlink()
-        raise DataError(f"{path}: is no zip ({error}); it was removed, fetch it again") from error
+        raise DataError(f"{path}: is no whole zip ({error}); remove it and fetch it again") from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from antmmf_tasks.miniatures import write_miniature
+from antmmf_tasks.miniatures import HELD_OUT, write_miniature
 
 
 @click.command("miniature")
@@ -17,4 +17,5 @@ from antmmf_tasks.miniatures import write_miniature
 def miniature(name: str, out: Path, num: int, seed: int) -> None:
     """Write a miniature of data set NAME: its files as they are published, with moving shapes for media."""
     write_miniature(name, out, num=num, seed=seed)
-    click.echo(f"{out}: {name} with {num} videos or pictures; try: antmmf data prepare {name} --root {out}")
+    share = " val_share=0.2" if name in HELD_OUT else ""  # of so few the usual share is none
+    click.echo(f"{out}: {name} with {num} videos or pictures; try: antmmf data prepare {name} --root {out}{share}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def _part(name: str, given: Sequence[str], split: str | None, registry: Any) -> 
         part["files"] = [str(path) for path in dataset.sources() if Path(path).is_file()]
         index = open_indexes(plan, [key])[0][key]
     except AntmmfError as error:
-        part["problems"].append(str(error).removeprefix("dataset_attributes.test.0: "))
+        part["problems"].append(re.sub(r"^dataset_attributes\.\w+\.0: ", "", str(error)))
         return part
     part |= {"records": len(index), "texts": index.num_texts, "index": str(index.path)}
     expected = _expected(dataset)

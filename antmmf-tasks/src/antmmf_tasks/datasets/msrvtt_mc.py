@@ -23,7 +23,7 @@ class MsrvttMc(Release):
 
     home = "https://github.com/jayleicn/ClipBERT"
     terms = "for research; the videos belong to those who uploaded them to YouTube"
-    sizes: ClassVar[Sizes] = {"test": (2990, 14950)}
+    sizes: ClassVar[Sizes] = {"test": (2990, 0)}
 
     def __init__(
         self,
