@@ -11,6 +11,7 @@ import math
 import mmap
 import os
 import pickle
+import select
 import signal
 import subprocess
 import sys
@@ -129,6 +130,8 @@ class _Child:
         self.growth = 0  # bytes
         ours, theirs = socketpair()
         self._connection = Connection(ours.detach())
+        self._poll = select.poll()  # Connection.poll makes one anew each time, which takes longer than a message
+        self._poll.register(self._connection.fileno(), select.POLLIN)
         self._memory = _Memory(_anonymous_file())
         with helpers_deaf(), theirs:
             self._process = subprocess.Popen(
@@ -182,7 +185,7 @@ class _Child:
     def _receive(self, deadline: float) -> Any:
         """Wait for the next message."""
         try:
-            if not self._connection.poll(max(0.0, deadline - time.monotonic())):
+            if not self._poll.poll(1000 * max(0.0, deadline - time.monotonic())):
                 raise _LostError("its decoder did not finish in time (input_attributes.read_timeout)", "hung")
             return self._connection.recv()
         except (EOFError, OSError) as error:

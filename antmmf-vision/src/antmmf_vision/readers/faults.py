@@ -9,6 +9,7 @@ from antmmf.contracts import Source
 from antmmf.errors import DataError, is_transient
 
 _UNKNOWN = (av.DecoderNotFoundError, av.DemuxerNotFoundError, av.ProtocolNotFoundError, av.PatchWelcomeError)
+_MP4 = (b"ftyp", b"moov", b"mdat", b"wide")  # after the size of the first part
 
 
 def fault(source: Source, error: Exception, *, reader: str, reason: str = "damaged") -> Exception:
@@ -30,10 +31,16 @@ def unopened(source: Source) -> tuple[str, str]:
         head = file.read(16)
     if not head:
         return "empty", "it has no bytes"
-    starts = (head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"), head[:4] in (b"RIFF", b"\x1aE\xdf\xa3", b"FLV\x01"))
+    starts = (head[4:8] in _MP4, head[:4] in (b"RIFF", b"\x1aE\xdf\xa3", b"FLV\x01"))
     if any(starts):
         return "truncated", "it begins like a video, but its index or its end is missing"
     return "not_media", "it is no video that FFmpeg knows"
+
+
+def is_mp4(source: Source) -> bool:
+    """Whether the file begins like MP4 or QuickTime."""
+    with source.open() as file:
+        return file.read(8)[4:] in _MP4
 
 
 def checked(source: Source, *, reader: str) -> None:

@@ -48,8 +48,8 @@ def decode(video: Video, indices: np.ndarray) -> np.ndarray:
     """The shown frames at ``indices`` (K,): (K, H, W, 3) uint8, upright. Raises ``DataError``."""
     TorchcodecReader.probe()
     source, pitfall = video.source, next(video.pitfalls(), None)
-    if not video.timed:
-        pitfall = "its frames have no times"
+    if not video.stores_times:
+        pitfall = "it stores no times of its frames"
     if pitfall is not None:
         raise video.fault(pitfall, reason="unsupported")
     order, rows = np.unique(indices, return_inverse=True)

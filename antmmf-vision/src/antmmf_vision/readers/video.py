@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import ClassVar
 
@@ -24,7 +24,8 @@ from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from antmmf_vision.readers.faults import checked, fault, unopened
+from antmmf_vision.readers.faults import checked, fault, is_mp4, unopened
+from antmmf_vision.readers.mpeg4 import shown_at, unpacked
 from antmmf_vision.readers.picking import picked
 
 _INTRA = frozenset({"mjpeg", "prores", "ffv1", "png", "dnxhd", "rawvideo", "huffyuv", "gif"})  # all are key frames
@@ -45,8 +46,9 @@ class Place:
 class Video:
     """``places`` of all packets in decoding order, and ``ticks``: when the frames are shown, sorted, each once.
 
-    Where times are missing (raw H.264) or made up (AVI with B-frames) it is not ``timed``: the k-th frame that comes
-    out of the decoder is the k-th that is shown, and decoding must always begin at the start.
+    Where times are missing (raw H.264) or made up (AVI with B-frames, of which MPEG-4's are found out) it is not
+    ``timed``: the k-th frame that comes out of the decoder is the k-th that is shown, and decoding must always begin at
+    the start. ``stores_times`` says whether other back ends see the same times in the file.
     Raises ``DataError`` when there is no frame.
     """
 
@@ -66,8 +68,9 @@ class Video:
         ticks = {pts for pts in shown if pts is not None}
         has_times = self.stream.time_base is not None and None not in shown
         # AVI stores no times of presentation; those that FFmpeg makes up are in the wrong order with B-frames
-        self.timed = has_times and not (container.format.name == "avi" and context.has_b_frames)
+        self.stores_times = has_times and not (container.format.name == "avi" and context.has_b_frames)
         self.ticks = sorted(ticks) if has_times else list(range(len(shown)))
+        self.timed = self.stores_times or (has_times and self._finds_times())
         rate = self.stream.average_rate or Fraction(25)
         self.tick = float(self.stream.time_base or 0) if has_times else float(1 / rate)  # seconds
         keys = [(p.pts, i) for i, p in enumerate(self.places) if p.is_key and p.pts is not None]
@@ -149,6 +152,20 @@ class Video:
                 if num_bytes > _KEPT_BYTES:
                     self._packets = None
 
+    def _finds_times(self) -> bool:
+        """Put the times of presentation into the packets, where their pictures tell them."""
+        if self.context.name != "mpeg4" or self._packets is None or len(self.ticks) != len(self.places):
+            return False
+        packets = unpacked(self._packets, self.stream)
+        shown = shown_at(map(bytes, packets))
+        if shown is None or len(shown) != len(self.places):
+            return False
+        for number, place in enumerate(shown):
+            packets[number].pts = self.ticks[place]
+            self.places[number] = replace(self.places[number], pts=self.ticks[place])
+        self._packets = packets
+        return True
+
     def _sought(self, position: int | None) -> Iterator[Packet[VideoStream]]:
         start = self.stream.start_time or 0
         self.container.seek(start if position is None else position, stream=self.stream)
@@ -161,15 +178,36 @@ def opened(source: Source, *, reader: str) -> Iterator[Video]:
     checked(source, reader=reader)
     try:
         try:
-            container = av.open(str(source.path) if source.is_file else source.open(), metadata_errors="replace")
+            container = _container(source)
         except av.InvalidDataError as error:
             reason, message = unopened(source)
             raise DataError(f"{source}: {message} (reader {reader})", reason=reason) from error
         with container:
-            assert isinstance(container, InputContainer)
             yield Video(source, container, reader=reader)
     except (av.FFmpegError, OSError, ValueError) as error:
         raise fault(source, error, reader=reader) from error
+
+
+def _container(source: Source) -> InputContainer:
+    """Open a file. FFmpeg decodes frames to learn what MP4 mostly says of itself, so it is first told not to."""
+    if is_mp4(source):
+        container = _opened(source, {"analyzeduration": "1"})
+        if all(_is_known(stream) for stream in container.streams.video):
+            return container
+        container.close()
+    return _opened(source, {})
+
+
+def _opened(source: Source, options: dict[str, str]) -> InputContainer:
+    file = str(source.path) if source.is_file else source.open()
+    container = av.open(file, metadata_errors="replace", options=options)
+    assert isinstance(container, InputContainer)
+    return container
+
+
+def _is_known(stream: VideoStream) -> bool:
+    context = stream.codec_context
+    return isinstance(context, VideoCodecContext) and context.format is not None and stream.frames > 0
 
 
 class VideoReader(ABC):
