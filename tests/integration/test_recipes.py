@@ -1,0 +1,145 @@
+"""Every shipped recipe: sound as it is written, and run on miniatures of its data with encoders that are tiny."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from antmmf.cli.check import command as check
+from antmmf.plan import plan_run
+from antmmf.recipes import recipe_files
+from antmmf.registry import Registry
+from antmmf.run import Run, assemble
+from antmmf_tasks.miniatures import MINIATURES, write_miniature
+from click.testing import CliRunner
+
+RECIPES = [name for name, (_, offered_by) in recipe_files(Registry()).items() if offered_by == "antmmf-tasks"]
+
+RUN = (
+    "callbacks=[antmmf-core:jsonl]",
+    "training_parameters.max_iterations=2",
+    "training_parameters.batch_size=4",
+    "training_parameters.test_batch_size=4",
+    "training_parameters.log_interval=1",
+    "training_parameters.num_workers=0",
+    "training_parameters.num_threads=1",
+    "training_parameters.device=cpu",
+)
+VISION = "{type: antmmf-vision:small_video, params: {depth: 1, image_size: 32}}"
+SMALL: Mapping[str, tuple[str, ...]] = {  # component -> what is set in each of its blocks; of families the first part
+    "antmmf-vision:small_video": (".params.depth=1", ".params.image_size=32"),
+    "antmmf-vision:video_swin": (f"={VISION}",),
+    "timm": (f"={VISION}",),
+    "hf": (f"={VISION}",),
+    "antmmf-text:small_text": (".params.depth=1",),
+    "antmmf-text:bert": tuple(
+        f".params.{setting}" for setting in ("name=google/bert_uncased_L-2_H-128_A-2", "pretrained=false", "layers=1")
+    ),
+    "antmmf-tasks:moco": (".params.video_queue=16", ".params.text_queue=16"),
+    "antmmf-vision:randaugment_crop": (".params.size=32",),
+    "antmmf-vision:resize_crop": (".params.size=32",),
+    "antmmf-vision:longside": (".params.max_size=32",),
+    "antmmf-tasks:cnvid": (".params.val_share=0.3",),
+    "antmmf-tasks:howto100m": (".params.val_share=0.3",),
+    "antmmf-tasks:shapes": (".params.num_train=12", ".params.num_val=6", ".params.num_test=6", ".params.seconds=1.0"),
+}
+
+
+def resolved(recipe: str) -> dict[str, Any]:
+    """The recipe's config with every default."""
+    return plan_run(recipe, (), registry=Registry()).resolved
+
+
+def blocks(tree: Any, path: str = "") -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(dotted path, component, params) of every block of a config."""
+    if isinstance(tree, dict) and isinstance(tree.get("type"), str):
+        yield path, tree["type"], tree.get("params", {})
+    children = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, child in children:
+        yield from blocks(child, f"{path}.{key}" if path else str(key))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the miniatures, which are made when a recipe asks for them."""
+    return tmp_path_factory.mktemp("data")
+
+
+def small(recipe: str, root: Path) -> list[str]:
+    """The arguments that make a recipe small; its miniatures lie in ``root`` afterwards."""
+    config = resolved(recipe)
+    arguments = [*RUN]
+    if config["dataset_attributes"]["data_root_dir"]:
+        arguments.append(f"dataset_attributes.data_root_dir={root}")
+    for path, component, _ in blocks(config):
+        name = component.partition(":")[2]
+        if path.startswith("dataset_attributes") and name in MINIATURES and not (root / name).is_dir():
+            write_miniature(name, root / name, num=12)
+        is_task = path == "task_attributes"  # some are called like a data set
+        settings = () if is_task else SMALL.get(component, SMALL.get(component.partition("/")[0], ()))
+        arguments += [f"{path}{setting}" for setting in settings]
+    return arguments
+
+
+def carried_out(recipe: str, root: Path, folder: Path, *more: str) -> Run:
+    """A small run of ``recipe`` in ``folder``, after its end."""
+    arguments = [*small(recipe, root), f"training_parameters.save_dir={folder}", *more]
+    run = assemble(plan_run(recipe, arguments, registry=Registry()))
+    run.execute()
+    return run
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_sound_as_written_without_files_and_network(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: asked.append(address))
+    answer = CliRunner().invoke(check, ["--no-files", recipe])
+    assert (answer.exit_code, answer.exception, asked) == (0, None, []), answer.output
+    assert f"{recipe} is sound" in answer.output
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_chooses_its_checkpoint_on_data_that_are_neither_trained_nor_tested_on(recipe: str) -> None:
+    config = resolved(recipe)
+    splits = {kind: list(blocks(config["dataset_attributes"][kind])) for kind in ("train", "val", "test")}
+    assert [params["split"] for _, _, params in splits["val"]] == ["val"]
+    assert all(params["split"] == kind for kind in ("train", "test") for _, _, params in splits[kind])
+    assert config["training_parameters"]["monitored_metric"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_trains_evaluates_and_predicts_on_its_miniature(recipe: str, root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    more = ("training_parameters.run_type=train+val+predict", "training_parameters.resume_file=null")
+    run = carried_out(recipe, root, folder, *more)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert len(losses) == run.state.step == 2
+    assert all(math.isfinite(loss) for loss in losses)
+    figures = json.loads((folder / "results.json").read_text(encoding="utf-8"))["figures"]
+    assert {name.partition("/")[0] for name in figures} == {"val", "test"} & set(run.loaders)
+    assert f"val/{run.plan.config.training_parameters.monitored_metric}" in figures
+    assert all(math.isfinite(figure["value"]) for figure in figures.values())
+    predicted = folder / "predictions" / f"{'test' if 'test' in run.loaders else 'val'}.jsonl"
+    assert predicted.read_text(encoding="utf-8").count("\n") > 0
+    assert not list(folder.glob("quarantine*"))
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if resolved(name)["training_parameters"]["resume_file"]])
+def test_a_second_part_takes_all_weights_of_the_recipe_that_it_names(recipe: str, root: Path, tmp_path: Path) -> None:
+    first = resolved(recipe)["training_parameters"]["resume_file"].removeprefix("save/")
+    assert first in RECIPES
+    before = carried_out(first, root, tmp_path / "first", "training_parameters.run_type=train")
+    places = (
+        f"training_parameters.{key}={tmp_path / part}" for key, part in (("resume_file", "first"), ("save_dir", "on"))
+    )
+    after = assemble(plan_run(recipe, [*small(recipe, root), *places], registry=Registry()))
+    assert after.state.step == 0
+    trained, taken = before.task.state_dict(), after.task.state_dict()
+    assert trained.keys() == taken.keys()
+    assert all(taken[name].equal(tensor) for name, tensor in trained.items())
