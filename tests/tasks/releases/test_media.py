@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from antmmf.contracts import Segment
+from antmmf.data.index import open_index
 from antmmf.data.sources import source_of
 from antmmf.errors import DataError
 from antmmf_tasks.datasets.cnvid import Cnvid
+from antmmf_tasks.datasets.didemo import Didemo
 from antmmf_tasks.datasets.howto100m import Howto100m
 from antmmf_tasks.datasets.media import MediaFinder
 from antmmf_tasks.datasets.shards import Shards
@@ -90,6 +93,15 @@ def test_nothing_outside_is_ever_found(name: str, tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "b.mp4")
     assert not MediaFinder(root).inside(name)
     assert MediaFinder(root).inside("sub/../ok.mp4")
+
+
+def test_below_the_root_of_the_machine_only_whole_paths_are_looked_at(tmp_path: Path) -> None:
+    touch(tmp_path, "a/clip_of_this_test.mp4")
+    finder = MediaFinder(Path("/"), kind="video")
+    assert finder.find(f"{tmp_path}/a/clip_of_this_test".lstrip("/")) == str(tmp_path / "a/clip_of_this_test.mp4")
+    assert finder.find("clip_of_this_test") is None
+    root = touch(tmp_path, "val_data.json")
+    assert Didemo(data_root_dir=root, split="val", media_dir=Path("/")).sources() == [root / "val_data.json"]
 
 
 # --- transcripts ------------------------------------------------------------------------------------------------------
@@ -204,3 +216,27 @@ def test_tars_of_others_are_read_in_place(tmp_path: Path, caplog: pytest.LogCapt
     assert Shards(data_root_dir=str(tmp_path), files="{split}/*.tar").sources()[0].read_text() != before
     with pytest.raises(DataError, match=r"no \*\.tar fits files 'val/\*\.tar'"):
         Shards(data_root_dir=str(tmp_path), split="val", files="{split}/*.tar").sources()
+
+
+def test_a_transcript_or_a_folder_of_media_that_changes_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTMMF_CACHE", str(tmp_path / "cache"))
+    root = touch(tmp_path / "root", "videos/all/a.mp4")
+    spoken = {"start": [0], "end": [4], "text": ["一"]}
+    (root / "asr_files").mkdir()
+    (root / "asr_files/a").write_text(json.dumps(spoken))
+
+    def texts() -> list[str]:
+        dataset = Cnvid(data_root_dir=root, split="train", val_share=0)
+        index = open_index(dataset, name="x:cnvid", version="1", parameters={}, folder=tmp_path / "index")
+        return list(index.texts())
+
+    assert texts() == ["一"]
+    (root / "asr_files/a").write_text(json.dumps({**spoken, "text": ["二"]}))
+    os.utime(root / "asr_files/a", ns=(1, 1))
+    assert texts() == ["二"]
+    (root / "asr_files/b").write_text(json.dumps({**spoken, "text": ["三"]}))
+    assert texts() == ["二"]  # b has no video
+    touch(root, "videos/all/b.mp4")
+    assert texts() == ["二", "三"]

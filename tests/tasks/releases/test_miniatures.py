@@ -250,3 +250,23 @@ def test_any_data_set_becomes_lines_that_captions_and_antmmf_read(tmp_path: Path
     read = list(antmmf.load()(data_root_dir=tmp_path, annotations=out.name, media_dir=Path("/")).records())
     assert [record.texts for record in read] == [first.texts, second.texts]
     assert Path(first.media).is_file()
+
+
+@pytest.mark.parametrize(("name", "split", "task"), [("msrvtt_mc", "test", "choice"), ("msvd_qa", "val", "qa")])
+def test_questions_and_options_become_lines_that_say_how_to_read_them(
+    name: str, split: str, task: str, folder: Path, tmp_path: Path
+) -> None:
+    write_miniature(name, folder / name)
+    expected = list(opened(name, folder / name, split).records())
+    out = tmp_path / "lines.jsonl"
+    result = typed("convert", name, f"data_root_dir={folder / name}", f"split={split}", "--out", str(out))
+    command = result.output.splitlines()[-1].partition("antmmf data ")[2].split()
+    assert command[:4] == ["check", "antmmf_jsonl", "annotations=lines.jsonl", f"task={task}"]
+    assert typed(*command).exit_code == 0
+    assert {json.loads(line)["type"] for line in out.read_text(encoding="utf-8").splitlines()} == {"video"}
+    component = Registry().find("datasets", "antmmf_jsonl")
+    assert component is not None
+    read = component.load()(data_root_dir=tmp_path, annotations=out.name, task=task, media_dir=Path("/")).records()
+    assert [(r.media, r.question, r.answer, r.options) for r in read] == [
+        (r.media, r.question, r.answer, r.options) for r in expected
+    ]

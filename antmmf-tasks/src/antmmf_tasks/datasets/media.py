@@ -77,6 +77,8 @@ class MediaFinder:
         found: dict[str, str] = {}
         databases: list[Path] = []
         seen: set[tuple[int, int]] = set()  # a link may lead back
+        if self.root == self.root.parent:  # names are whole paths; nobody wants all of the machine searched
+            return found, databases
         for folder, folders, files in os.walk(self._top, followlinks=True):
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:

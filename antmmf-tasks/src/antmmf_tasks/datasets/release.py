@@ -8,6 +8,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -80,7 +81,7 @@ class Release(ABC):
         return self.split
 
     def sources(self) -> Sequence[Path]:
-        """The annotation files, and the folders of the media, so that media that come or go are noticed."""
+        """The annotation files, and the first thousand folders of the media, so that what comes or goes is noticed."""
         return [*self.files(), *self._media_folders()]
 
     def records(self) -> Iterator[Record]:
@@ -185,8 +186,14 @@ class Release(ABC):
     def _media_folders(self) -> list[Path]:
         if not self.media_dir.is_dir():
             raise DataError(f"media_dir {self.media_dir} is not a folder", reason="missing")
-        inside = sorted(entry.path for entry in os.scandir(self.media_dir) if entry.is_dir())
-        return [self.media_dir, *map(Path, inside[:_NUM_FOLDERS])]
+        if self.media_dir == self.media_dir.parent:  # names are whole paths, and there is always something going on
+            return []
+        found = [self.media_dir]
+        for folder in found:  # those nearest to the root first; links in circles end with the number
+            with suppress(OSError), os.scandir(folder) as entries:
+                inside = sorted(entry.path for entry in entries if entry.is_dir() and entry.name[0] != ".")
+                found += map(Path, inside[: _NUM_FOLDERS - len(found)])
+        return found
 
 
 def need(values: object, field: str, place: str) -> object:

@@ -42,12 +42,7 @@ class Tars:
     def listing(self) -> Path:
         """A small file that changes when a tar does: hashing all their bytes would take hours."""
         states = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in self.paths()]
-        path = cache_folder() / "tars" / f"{hashed(str(self.root.absolute()), self.pattern):016x}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}")
-        beside.write_text(json.dumps(states), encoding="utf-8")
-        os.replace(beside, path)
-        return path
+        return kept_list(self.root / self.pattern, json.dumps(states))
 
     def records(self) -> Iterator[Record]:
         """A record for each sample that has one file of media. Raises ``DataError`` for what is no tar."""
@@ -97,6 +92,16 @@ class Tars:
             raise DataError(f"{path}:{info.name}: {error}") from error
         text = values.get(self.text_field) if isinstance(values, dict) else None
         yield from [text] if isinstance(text, str) else [each for each in text or () if isinstance(each, str)]
+
+
+def kept_list(of: Path, content: str) -> Path:
+    """A file in the cache with ``content``, which stands for what it is a list ``of``."""
+    path = cache_folder() / "lists" / f"{hashed(str(of.absolute())):016x}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(f".{os.getpid()}")
+    beside.write_text(content, encoding="utf-8")
+    os.replace(beside, path)
+    return path
 
 
 def _stem(name: str) -> str:

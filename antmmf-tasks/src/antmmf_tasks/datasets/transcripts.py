@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from antmmf.errors import DataError
 
 from antmmf_tasks.datasets.files import json_file, json_items
 from antmmf_tasks.datasets.release import MOST_CHARACTERS, Missing, Release, held_out, is_unicode, listed
+from antmmf_tasks.datasets.tars import kept_list
 
 _FOLDER = "asr_files"
 
@@ -47,6 +50,10 @@ class Transcripts(Release):
         """The transcripts: one file, or the folder of them."""
         folder = self.root / _FOLDER
         return [folder] if folder.is_dir() and not self.find_file("caption.json") else [self.file("caption.json")]
+
+    def sources(self) -> Sequence[Path]:
+        """As of other releases; a folder of transcripts is stood for by a list that changes when one of them does."""
+        return [_listing(path) if path.is_dir() and path.name == _FOLDER else path for path in super().sources()]
 
     def items(self) -> Iterator[Record]:
         """One record a video, in the order of the file or of the names."""
@@ -144,6 +151,16 @@ def _joined(segments: Sequence[Segment], by_characters: bool) -> str:
 
 def _length(said: str, by_characters: bool) -> int:
     return sum(not character.isspace() for character in said) if by_characters else len(said.split())
+
+
+def _listing(folder: Path) -> Path:
+    """A small file with a hash of the name, size and time of each file: there may be millions of them."""
+    digest = hashlib.blake2b(digest_size=16)
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            state = entry.stat()
+            digest.update(f"{entry.name}/{state.st_size}/{state.st_mtime_ns}\n".encode("utf-8", "surrogatepass"))
+    return kept_list(folder, digest.hexdigest())
 
 
 def _each_file(folder: Path) -> Iterator[tuple[str, str, Json]]:

@@ -13,10 +13,12 @@ import click
 from antmmf.cli.options import OVERRIDES, plugin_options
 from antmmf.contracts import Record
 from antmmf.data.index import Index
+from antmmf.data.sources import file_of, is_remote
 from antmmf.errors import DataError
 
 from antmmf_vision.commands.look import planned
 from antmmf_vision.commands.pack import write_splits
+from antmmf_vision.readers.auto import PICTURE_NAMES
 
 
 @click.command("convert", context_settings=OVERRIDES)
@@ -55,13 +57,16 @@ def convert(
             index = open_indexes(plan, [name])[0][name]
             said = str(plan.datasets[name].saved.get("split", name))
             count = 0
+            values: dict[str, Any] = {}
             for count, values in enumerate(_lines(index, said), 1):  # noqa: B007
                 file.write(json.dumps(values, ensure_ascii=False) + "\n")
             click.echo(f"{said}: {len(index):,} records in {count:,} lines")
     os.replace(beside, out)
-    click.echo(
-        f"{out}: antmmf data check captions captions={out.name} data_root_dir={out.parent} media_dir=/ split=train"
+    task = "choice" if "options" in values else "qa" if "label" in values else None
+    reader = (
+        f"antmmf_jsonl annotations={out.name} task={task}" if task else f"captions captions={out.name} split={said}"
     )
+    click.echo(f"{out}: antmmf data check {reader} data_root_dir={out.parent} media_dir=/")
 
 
 def _lines(index: Index, split: str) -> Iterator[dict[str, Any]]:
@@ -72,8 +77,11 @@ def _lines(index: Index, split: str) -> Iterator[dict[str, Any]]:
 
 
 def _of_record(record: Record, split: str) -> Iterator[dict[str, Any]]:
+    if file_of(record.media) != record.media or is_remote(record.media):
+        raise DataError(f"{record.media}: is no file of its own, which a line must name; --to shards can have it")
     media = record.media if os.path.isabs(record.media) else os.path.abspath(record.media)
-    common: dict[str, Any] = {"clip_name": media.lstrip("/"), "split": split, "group": record.key}
+    kind = "image" if os.path.splitext(media)[1].lower() in PICTURE_NAMES else "video"
+    common: dict[str, Any] = {"clip_name": media.lstrip("/"), "type": kind, "split": split, "group": record.key}
     times = {"start": record.start, "end": record.end}
     if record.options:
         label = record.extras.get("label", record.options.index(record.answer or record.options[0]))

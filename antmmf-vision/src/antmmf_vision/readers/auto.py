@@ -16,7 +16,7 @@ from antmmf_vision.readers.image import ImageReader
 from antmmf_vision.readers.video import Video, VideoReader
 
 _PICTURE_MARKS = (b"\xff\xd8\xff", b"\x89PNG", b"BM", b"II*\0", b"MM\0*")
-_PICTURE_NAMES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif"})
+PICTURE_NAMES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif"})
 _DECODERS: Mapping[str, Callable[[Video, np.ndarray], np.ndarray]] = {
     "torchcodec": torchcodec.decode,
     "decord": decord.decode,
@@ -113,4 +113,4 @@ def is_picture(source: Source) -> bool:
     except OSError as error:
         raise fault(source, error, reader="auto") from error
     boxed = head[4:12] in (b"ftypavif", b"ftypavis") or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
-    return boxed or head.startswith(_PICTURE_MARKS) or source.suffix in _PICTURE_NAMES
+    return boxed or head.startswith(_PICTURE_MARKS) or source.suffix in PICTURE_NAMES
