@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from antmmf.batch import Batch
 from antmmf.contracts import Collator, Encoded, Figure, Record, Source, TextEncoder, VisionEncoder
+from antmmf.distributed.world import World
 from antmmf.errors import ComponentError
 from antmmf.hookspecs import hookimpl
 from antmmf.task import Task, TaskOutput
@@ -109,7 +110,7 @@ class Parts(nn.Module):
     def forward(self, batch: Batch) -> TaskOutput:
         raise NotImplementedError
 
-    def evaluate_split(self, rows: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def evaluate_split(self, rows: Mapping[str, Tensor], world: World) -> Mapping[str, Tensor]:  # noqa: ARG002
         return rows
 
 

@@ -45,7 +45,7 @@ def split_rows(
             if world.exchange([stop()]).any():
                 raise StoppedError
             rows = _gathered(parts, loader, world)
-            whole = task.evaluate_split(rows)
+            whole = task.evaluate_split(rows, world)
     finally:
         task.train(was_training)
     return {name: _on_cpu(tensor, name) for name, tensor in whole.items()}

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 
 from antmmf.batch import Batch
 from antmmf.contracts import Collator, Json, Record, Term
+from antmmf.distributed.world import World
 from antmmf.errors import ComponentError
 
 
@@ -77,8 +78,9 @@ class Task(nn.Module, ABC):
     def forward(self, batch: Batch) -> TaskOutput:
         """Training (``self.training``): the terms of the loss. Evaluation: the rows that metrics read."""
 
-    def evaluate_split(self, rows: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Called once a split with the rows of all its batches, for what needs the model again (cross encoder)."""
+    def evaluate_split(self, rows: Mapping[str, Tensor], world: World) -> Mapping[str, Tensor]:  # noqa: ARG002
+        """Called once a split, on every process of ``world``, with the rows of all its batches (on the CPU), for what
+        needs the model again (cross encoder). Must return the same rows on all; they may share the work."""
         return rows
 
     def predictions(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from antmmf.data.quarantine import Quarantine
+from antmmf.distributed.world import World
 from antmmf.errors import DataError
 from antmmf.task import TaskOutput
 from engine_toys import ToyMetric, ToyTask, evaluate, toy_loader, toy_reader
@@ -29,7 +30,7 @@ def test_the_task_sees_the_rows_of_the_split_once(tmp_path: Path) -> None:
     seen = []
 
     class Whole(ToyTask):
-        def evaluate_split(self, rows: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        def evaluate_split(self, rows: Mapping[str, Tensor], world: World) -> Mapping[str, Tensor]:  # noqa: ARG002
             seen.append(rows["video_id"].shape)
             assert not torch.is_grad_enabled()
             return {"video": rows["video"][:2]}

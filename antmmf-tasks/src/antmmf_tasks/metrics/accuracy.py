@@ -19,11 +19,12 @@ class Accuracy:
     """``accuracy`` in percent of all questions, and ``accuracy/KIND`` of those of each kind that the data set tells.
 
     A question whose answer the model does not know counts as wrong, and ``unknown`` is the share of such questions in
-    percent. Intervals are Wilson's.
+    percent; a choice among options (rows ``credit``) has none. An answer that shares the best score with k - 1 others
+    counts 1 / k. Intervals are Wilson's.
     """
 
     def __init__(self) -> None:
-        self._store = RowStore("accuracy", ("id", "chosen", "target", "kind"))
+        self._store = RowStore("accuracy", ("id", "kind"), optional=("chosen", "target", "credit"))
 
     def names(self) -> list[str]:
         """What ``compute`` may return; other kinds of questions come with the data set."""
@@ -41,15 +42,19 @@ class Accuracy:
         """The figures of all questions so far, each once."""
         rows = self._store.joined()
         kept = distinct(as_ids(rows["id"]))
-        target = as_ids(rows["target"])[kept]
-        right = as_ids(rows["chosen"])[kept, 0] == target
+        if "credit" in rows:
+            right = rows["credit"].double().cpu().numpy()[kept]
+            figures = {"accuracy": _share(right)}
+        else:
+            target = as_ids(rows["target"])[kept]
+            right = (as_ids(rows["chosen"])[kept, 0] == target).astype(np.float64)
+            figures = {"accuracy": _share(right), "unknown": _share((target < 0).astype(np.float64))}
         kinds = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in rows["kind"].cpu().numpy()[kept]]
-        figures = {"accuracy": _share(right), "unknown": _share(target < 0)}
         for kind in sorted({kind for kind in kinds if kind}):
             figures[f"accuracy/{kind}"] = _share(right[np.array([other == kind for other in kinds])])
         return figures
 
 
-def _share(cases: NDArray[np.bool_]) -> Figure:
+def _share(cases: NDArray[np.float64]) -> Figure:
     low, high = wilson(float(cases.sum()), len(cases))
     return Figure(100 * float(cases.mean()), 100 * low, 100 * high, len(cases))

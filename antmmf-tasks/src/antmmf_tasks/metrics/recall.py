@@ -91,7 +91,7 @@ class Recall:
         ways: tuple[Scores, Scores] = Dots(table.text, table.video), Dots(table.video[table.asked], table.text)
         yield "", *ways
         if self.dual_softmax is not None:
-            yield "dsl/", *(DualSoftmax(scores, temperature=self.dual_softmax) for scores in ways)
+            yield "dsl/", *_dual(ways, self.dual_softmax)
         if table.pairs is None:
             return
         every, limit = table.pairs.every, table.pairs.limit
@@ -103,7 +103,7 @@ class Recall:
             v2t = Reranked(ways[1], place, text[for_video], score[for_video], scale=scale)
             yield f"{name}/" if every else f"{name}@{limit}/", t2v, v2t
             if every and self.dual_softmax is not None:
-                yield f"{name}+dsl/", *(DualSoftmax(s, temperature=self.dual_softmax) for s in (t2v, v2t))
+                yield f"{name}+dsl/", *_dual((t2v, v2t), self.dual_softmax)
 
     def _figures(self, way: str, ranks: Ranks) -> dict[str, Figure]:
         expected = ranks.expected()
@@ -123,6 +123,10 @@ class Recall:
         }
         low, high = bootstrap_median(expected, num=self.bootstrap, rng=rng)
         return {**figures, f"{way}/MdR": Figure(median, low, high, n)}
+
+
+def _dual(ways: tuple[Scores, Scores], temperature: float) -> tuple[Scores, Scores]:
+    return DualSoftmax(ways[0], temperature=temperature), DualSoftmax(ways[1], temperature=temperature)
 
 
 @dataclass(frozen=True)
@@ -165,8 +169,8 @@ def _table(store: RowStore) -> _Table:
         of_video = store.row_of(as_ids(rows["pair_video_id"]), video_ids[kept])
         of_text = np.searchsorted(known, as_ids(rows["pair_text_hash"]))
         way = as_ids(rows["pair_way"])
-        limit = int(np.bincount(of_text[way & 1 > 0], minlength=1).max(initial=0))
-        every = limit == len(kept) and int((way & 1 > 0).sum()) == len(kept) * len(known)
+        per_query = [np.bincount(of[way & bit > 0], minlength=1).max() for of, bit in ((of_text, 1), (of_video, 2))]
+        limit, every = int(max(per_query)), len(way) == len(kept) * len(known) and bool((way == 3).all())
         pairs = _Pairs(of_text, of_video, rows["pair_score"], way, limit, every)
     video = rows["video"][torch.from_numpy(kept)]
     return _Table(video, rows["text"][torch.from_numpy(own[first])], caption, owner, asked, query, pairs)

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from antmmf.contracts import Encoded, Term
+from antmmf.errors import ComponentError
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, normalize
 
 from antmmf_tasks.pretraining.masking import IGNORED
 
+Head = Literal["linear", "mlp"]
 
-def projections(vision_dim: int, text_dim: int, dim: int) -> tuple[nn.Module, nn.Module]:
-    """What makes vectors of ``dim`` of videos, two layers, and of texts, nothing where their size is right already."""
-    of_video = nn.Sequential(nn.Linear(vision_dim, dim), nn.ReLU(), nn.Linear(dim, dim))
-    return of_video, nn.Identity() if text_dim == dim else nn.Linear(text_dim, dim, bias=False)
+
+def projections(vision_dim: int, text_dim: int, dim: int | None, *, head: Head = "mlp") -> tuple[nn.Module, nn.Module]:
+    """What makes vectors of ``dim`` of videos and of texts. ``mlp``: two layers for videos, by default of their own
+    size, and nothing for texts whose size is right already. ``linear``: one layer each; without ``dim`` none, and sizes
+    must be equal, else ``ComponentError``."""
+    if head == "mlp":
+        dim = dim or vision_dim
+        of_video = nn.Sequential(nn.Linear(vision_dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        return of_video, nn.Identity() if text_dim == dim else nn.Linear(text_dim, dim, bias=False)
+    if dim is not None:
+        return nn.Linear(vision_dim, dim, bias=False), nn.Linear(text_dim, dim, bias=False)
+    if vision_dim != text_dim:
+        raise ComponentError(
+            f"without a projection the encoders must have equal sizes, vision has {vision_dim} and text {text_dim}; "
+            f"set dim, for example dim={min(vision_dim, text_dim)}"
+        )
+    return nn.Identity(), nn.Identity()
+
+
+def video_vectors(projection: nn.Module, video: Encoded, *, head: Head) -> Tensor:
+    """A video's vector (B, dim) of unit length: with ``mlp`` the mean of its clips'."""
+    return unit(clip_vectors(projection, video).mean(1) if head == "mlp" else projection(video.pooled))
 
 
 def clip_vectors(projection: nn.Module, video: Encoded) -> Tensor:

@@ -40,13 +40,12 @@ def mask_significant(
     for place in (*chosen, *filling):
         labels[place] = ids[place]
         masked[place] = mask_id
-    known = sorted(words.significant)
     for place in chosen:
         draw = rng.random()
         if draw >= 0.9:
             masked[place] = ids[place]
         elif draw >= 0.8:
-            mates = words.mates.get(ids[place]) or known
+            mates = words.mates.get(ids[place]) or sorted(words.significant)
             masked[place] = int(mates[int(rng.integers(len(mates)))])
     return masked, labels
 

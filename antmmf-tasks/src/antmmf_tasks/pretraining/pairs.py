@@ -8,7 +8,13 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from antmmf.contracts import Term
+from antmmf.contrastive import text_shares
+from antmmf.task import Features
 from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from antmmf_tasks.losses.mil_nce import mil_nce
 
 Hardest = Literal["nearest", "top_k"]
 
@@ -62,6 +68,26 @@ def easy_weights(positives: Tensor, least: float = 0.2) -> Tensor:
     easy = positives > mean
     share = (mean - smallest) / torch.where(easy, positives - smallest, 1)
     return torch.where(easy, share.clamp(min=least), torch.ones_like(positives))
+
+
+def match_term(features: Features, weights: Tensor | float = 1.0) -> Term:
+    """L2: MIL-NCE over the cross encoder's scores of each text with the videos of its group, a mean over videos.
+
+    ``features.extras`` hold of each text ``match_scores`` (N, G) with ``match_videos`` (N, G), which of them are
+    ``match_real``, its own at column ``owner % G``, and (N,) whether they were chosen for being hard (``match_hard``):
+    such a text is told from them alone, for they are no candidates of other texts. ``weights`` (N,) of the texts.
+    """
+    extras, owner, b = features.extras, features.owner, len(features.video)
+    scores, videos, real = extras["match_scores"], extras["match_videos"], extras["match_real"]
+    nothing = torch.finfo(scores.dtype).min / 4
+    scores = scores.masked_fill(~real, nothing)
+    share, num_texts = text_shares(owner, b, scores.dtype)
+    every = scores.new_full((len(owner), b + 1), nothing)
+    every = every.scatter(1, torch.where(real, videos, b), scores)[:, :b]  # (N, B)
+    in_groups = mil_nce(every, owner)[owner]  # of each text's video
+    alone = cross_entropy(scores, owner % scores.shape[1], reduction="none")
+    losses = torch.where(extras["match_hard"], alone, in_groups)
+    return Term((losses * share * weights).sum(), (num_texts > 0).sum())
 
 
 def in_batch_recall(similarity: Tensor, owner: Tensor, ks: tuple[int, ...] = (1, 5, 10)) -> dict[str, Tensor]:

@@ -41,12 +41,17 @@ class Masking(Settings):
     mates: Path | None = None
 
 
-class Matching(Settings):
+class Pairs(Settings):
     """Pairs for the cross encoder are of ``group`` consecutive videos of the global batch, ``at_once`` of them are kept
-    in memory. ``gvtm`` compares with ``any`` video of the group, or with a ``hard`` one, drawn by similarity."""
+    in memory."""
 
     group: Annotated[int, Field(gt=1)] = 16
     at_once: Annotated[int, Field(gt=0)] = 256
+
+
+class Matching(Pairs):
+    """Pairs; ``gvtm`` compares with ``any`` video of the group, or with a ``hard`` one, drawn by similarity."""
+
     gvtm: Literal["any", "hard"] = "any"
 
 

@@ -32,7 +32,7 @@ from antmmf_tasks.pretraining.collator import MaskingCollator
 from antmmf_tasks.pretraining.heads import ClipOrder, MaskedWords, MatchHead, clip_vectors, projections, unit
 from antmmf_tasks.pretraining.masking import IGNORED, mask_attended
 from antmmf_tasks.pretraining.momentum import MomentumEncoders
-from antmmf_tasks.pretraining.pairs import group_videos, in_batch_recall, wrong_column
+from antmmf_tasks.pretraining.pairs import group_videos, in_batch_recall, match_term, wrong_column
 from antmmf_tasks.pretraining.settings import Masking, Matching, Weights, WordMatching
 from antmmf_tasks.pretraining.words import significant_words
 from antmmf_tasks.tasks.fusing import FusedPooler, fusion_of
@@ -337,20 +337,10 @@ class Pretraining(ContrastiveTask):
         return {"lvwm": self._weighted("lvwm", term), **watched}
 
     def _match(self, features: Features) -> dict[str, Term]:
-        extras, owner, b = features.extras, features.owner, len(features.video)
-        scores, videos, real = extras["match_scores"], extras["match_videos"], extras["match_real"]
-        nothing = torch.finfo(scores.dtype).min / 4
-        scores = scores.masked_fill(~real, nothing)
-        right = owner % scores.shape[1]
-        share, _ = text_shares(owner, b, scores.dtype)
-        every = scores.new_full((len(owner), b + 1), nothing)
-        every = every.scatter(1, torch.where(real, videos, b), scores)[:, :b]  # (N, B)
-        in_groups = mil_nce(every, owner)[owner]  # of each text's video
-        alone = cross_entropy(scores, right, reduction="none")  # hard videos of one text are not those of others
-        losses = torch.where(extras["match_hard"], alone, in_groups)
-        term = Term((losses * share * self.pair_weights(features)).sum(), _num_owners(features))
-        watched = self._watched("match", scores.detach(), right)
-        return {"match": self._weighted("match", term), **watched}
+        scores = features.extras["match_scores"].detach()
+        scores = scores.masked_fill(~features.extras["match_real"], -torch.inf)
+        watched = self._watched("match", scores, features.owner % scores.shape[1])
+        return {"match": self._weighted("match", match_term(features, self.pair_weights(features))), **watched}
 
     def pair_weights(self, features: Features) -> Tensor:
         """How much each text (N,) counts in ``match``."""

@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from antmmf.contracts import Record
 from torch import Tensor
 
+from antmmf_tasks.metrics.rows import Ids, as_ids
+from antmmf_tasks.metrics.scores import Dots, Reranked, Scores, chunks
+
 NUM_SHOWN = 10
-_CHUNK = 1024  # queries at a time
 
 
 def rankings(rows: Mapping[str, Tensor], record: Callable[[int], Record]) -> Iterator[dict[str, Any]]:
@@ -24,10 +27,11 @@ def rankings(rows: Mapping[str, Tensor], record: Callable[[int], Record]) -> Ite
     for id in owners:  # all texts of a video, in the record's order
         texts.append(record(id).texts[seen[id]])
         seen[id] += 1
-    for number, scores, found in _best(rows["text"], rows["video"]):
+    of_text, of_video = _scores(rows)
+    for number, scores, found in _best(of_text):
         ranked = [{"key": keys[i], "score": score} for i, score in zip(found, scores, strict=True)]
         yield {"query": texts[number], "truth": record(owners[number]).key, "ranked": ranked}
-    for number, scores, found in _best(rows["video"], rows["text"]):
+    for number, scores, found in _best(of_video):
         ranked = [
             {"text": texts[i], "key": record(owners[i]).key, "score": score}
             for i, score in zip(found, scores, strict=True)
@@ -35,10 +39,36 @@ def rankings(rows: Mapping[str, Tensor], record: Callable[[int], Record]) -> Ite
         yield {"video": keys[number], "truth": list(record(int(rows["video_id"][number])).texts), "ranked": ranked}
 
 
-def _best(queries: Tensor, candidates: Tensor) -> Iterator[tuple[int, list[float], list[int]]]:
+def _scores(rows: Mapping[str, Tensor]) -> tuple[Scores, Scores]:
+    """Of texts with videos and of videos with texts, by the cross encoder where it read them."""
+    first = Dots(rows["text"], rows["video"]), Dots(rows["video"], rows["text"])
+    if "pair_score" not in rows:
+        return first
+    video_ids, hashes = as_ids(rows["video_id"]), as_ids(rows["text_hash"])
+    order = np.argsort(video_ids)
+    of_video = order[np.searchsorted(video_ids, as_ids(rows["pair_video_id"]), sorter=order)]
+    text, pair = _copies(hashes, as_ids(rows["pair_text_hash"]))  # a caption that several videos have was read once
+    video, way, score = of_video[pair], as_ids(rows["pair_way"])[pair], rows["pair_score"][torch.from_numpy(pair)]
+    one, other = way & 1 > 0, way & 2 > 0
+    return (
+        Reranked(first[0], text[one], video[one], score[torch.from_numpy(one)]),
+        Reranked(first[1], video[other], text[other], score[torch.from_numpy(other)]),
+    )
+
+
+def _copies(known: Ids, wanted: Ids) -> tuple[Ids, Ids]:
+    """Every place of ``known`` (N,) that holds a value of ``wanted`` (P,), and which of ``wanted`` it is."""
+    order = np.argsort(known, kind="stable")
+    low, high = (np.searchsorted(known, wanted, side=side, sorter=order) for side in ("left", "right"))
+    counts = high - low
+    pair = np.repeat(np.arange(len(wanted)), counts)
+    within = np.arange(len(pair)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return order[low[pair] + within], pair
+
+
+def _best(scores: Scores) -> Iterator[tuple[int, list[float], list[int]]]:
     """Each query's number with the scores and numbers of its best candidates."""
-    for start in range(0, len(queries), _CHUNK):
-        scores = queries[start : start + _CHUNK] @ candidates.T
-        best, found = torch.topk(scores, min(NUM_SHOWN, scores.shape[1]), dim=1)
+    for start, part in chunks(scores):
+        best, found = torch.topk(part, min(NUM_SHOWN, part.shape[1]), dim=1)
         for row, (values, places) in enumerate(zip(best.tolist(), found.tolist(), strict=True)):
             yield start + row, values, places

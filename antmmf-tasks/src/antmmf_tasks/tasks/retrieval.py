@@ -1,10 +1,10 @@
-"""Video-text retrieval with two encoders."""
+"""Video-text retrieval with two encoders, and with a cross encoder behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from antmmf.contracts import (
     Collator,
     ContrastiveLoss,
     Encoded,
+    FusionEncoder,
     Record,
     Sample,
     Term,
@@ -20,28 +21,38 @@ from antmmf.contracts import (
     Tokenizer,
     VisionEncoder,
 )
+from antmmf.distributed.world import World
 from antmmf.errors import ComponentError, DataError
-from antmmf.task import ContrastiveTask, Features, TaskOutput
+from antmmf.task import ContrastiveTask, Features, Share, TaskOutput
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from antmmf_tasks.pretraining.heads import clip_vectors, projections, unit
+from antmmf_tasks.pretraining.heads import Head, MatchHead, projections, unit, video_vectors
+from antmmf_tasks.pretraining.pairs import group_videos, match_term
+from antmmf_tasks.pretraining.settings import Pairs
 from antmmf_tasks.tasks.collate import frame_order, pad_frames, pad_tokens, text_hash
+from antmmf_tasks.tasks.fusing import FusedPooler, fusion_of
 from antmmf_tasks.tasks.ranking import rankings
+from antmmf_tasks.tasks.reading import TEXT, VIDEO, pair_scores, read_split, readable
 
 
 class Retrieval(ContrastiveTask):
-    """Dual encoder: a video and a text are as similar as the cosine of their vectors.
+    """Dual encoder (L1): a video and a text are as similar as the cosine of their vectors. With ``match`` above 0, the
+    weight of its loss, there is also a cross encoder (L2), which reads a text together with a video.
 
     ``dim`` projects both encoders to that size; without it their sizes must be equal. ``head: mlp`` puts two layers on
     each clip instead and takes the mean, as the pre-training tasks do, so that their checkpoints fit. In training the
     first ``max_negatives`` false texts of each record join the batch as texts that nobody owns; evaluation takes all.
     ``shuffle_control`` also evaluates every clip with its frames in a random order, to see whether order matters.
 
+    In training the cross encoder reads each text with the videos of its group (``pairs``); in evaluation all pairs of a
+    split, or with ``rerank`` of each query the so many best candidates by L1. Without ``fusion`` the text encoder
+    fuses.
+
     Evaluation rows: ``video`` (B, dim), ``video_id`` (B,), ``text`` (N, dim), ``text_video_id``, ``text_hash`` (N,),
     ``negative`` (K, dim), ``negative_video_id``, ``negative_text_hash`` (K,) and, with ``shuffle_control``,
-    ``video_shuffled`` (B, 2, dim), a random order of the frames and its reverse. Vectors have
-    unit length in float32; ids and hashes are int64.
+    ``video_shuffled`` (B, 2, dim), a random order of the frames and its reverse. Vectors have unit length in float32;
+    ids and hashes are int64. With ``match`` also what ``read_split`` says of pairs.
     """
 
     def __init__(
@@ -49,33 +60,32 @@ class Retrieval(ContrastiveTask):
         *,
         vision: VisionEncoder,
         text: TextEncoder,
+        fusion: FusionEncoder | None = None,
         loss: ContrastiveLoss | str = "antmmf-tasks:infonce",
         dim: Annotated[int, Field(gt=0)] | None = None,
-        head: Literal["linear", "mlp"] = "linear",
+        head: Head = "linear",
+        match: Annotated[float, Field(ge=0)] = 0.0,
+        pairs: Pairs = Pairs(),  # noqa: B008  # frozen
+        rerank: Annotated[int, Field(gt=0)] | None = None,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
         max_negatives: Annotated[int, Field(ge=0)] = 4,
         shuffle_control: bool = False,
     ) -> None:
         super().__init__()
         if isinstance(loss, str):
             raise ComponentError(f"loss must be a loss object here, is {loss!r}; only a config may give its name")
-        if dim is None and vision.dim != text.dim and head == "linear":
-            raise ComponentError(
-                f"without a projection the encoders must have equal sizes, vision has {vision.dim} and text "
-                f"{text.dim}; set dim, for example dim={min(vision.dim, text.dim)}"
-            )
-        self.vision = vision
-        self.text = text
-        self.vision_projection: nn.Module
-        self.text_projection: nn.Module
-        if head == "mlp":
-            self.vision_projection, self.text_projection = projections(vision.dim, text.dim, dim or vision.dim)
-        else:
-            self.vision_projection = nn.Identity() if dim is None else nn.Linear(vision.dim, dim, bias=False)
-            self.text_projection = nn.Identity() if dim is None else nn.Linear(text.dim, dim, bias=False)
-        self._by_clips = head == "mlp"
+        self.vision, self.text, self.fusion = vision, text, fusion
+        self.vision_projection, self.text_projection = projections(vision.dim, text.dim, dim, head=head)
         self.contrastive = loss
-        self.max_negatives = max_negatives
-        self.shuffle_control = shuffle_control
+        self.max_negatives, self.shuffle_control = max_negatives, shuffle_control
+        self._head, self._match, self._pairs, self._rerank = head, match, pairs, rerank
+        if match:
+            fusing = fusion_of(vision, text, fusion)
+            self.fused_pooler = FusedPooler(fusing)
+            self.match_head = MatchHead(fusing.dim, dropout=dropout)
+            self.relate = self._relate
+        elif fusion is not None:
+            raise ComponentError("a fusion_encoder has no use without match: set match above 0, or take it out")
 
     def collator(self, train: bool) -> Collator:
         """Training batches hold what the loss needs, evaluation batches also hashes, ids and frame orders."""
@@ -86,6 +96,7 @@ class Retrieval(ContrastiveTask):
     def forward(self, batch: Batch) -> TaskOutput:
         features = self.encode(batch)
         if self.training:
+            assert not self._match, "a Step calls encode, relate and loss"
             return TaskOutput(terms=self.loss(features))
         rows = text_rows(features, batch)
         rows |= {"video": features.video, "video_id": batch.ids}
@@ -94,26 +105,49 @@ class Retrieval(ContrastiveTask):
             shuffled = [_reorder(batch.frames, order), _reorder(batch.frames, order.flip(1))]
             videos = [self._video(self.vision(frames, batch.sizes)) for frames in shuffled]
             rows["video_shuffled"] = torch.stack(videos, dim=1)  # (B, 2, dim)
+        if self._match:
+            owned = features.owner >= 0
+            rows |= {name: tensor[owned] if name in TEXT else tensor for name, tensor in features.extras.items()}
         return TaskOutput(rows=rows)
+
+    def evaluate_split(self, rows: Mapping[str, Tensor], world: World) -> Mapping[str, Tensor]:
+        """Read pairs with the cross encoder, where there is one."""
+        if not self._match:
+            return rows
+        kept = {name: tensor for name, tensor in rows.items() if name not in (*TEXT, *VIDEO)}
+        return kept | read_split(self, rows, world, rerank=self._rerank, at_once=self._pairs.at_once)
 
     def encode(self, batch: Batch) -> Features:
         """Unit vectors in float32 or better, ``video`` (B, dim) and ``text`` (N, dim)."""
-        video = self._video(self.vision(batch.frames, batch.sizes))
+        video = self.vision(batch.frames, batch.sizes)
         text = unit(self.text_projection(self.text(batch.tokens, batch.token_mask).pooled))
-        return Features(video, text, batch.owner)
+        extras = readable(self.text, batch.tokens, batch.token_mask, video) if self._match else {}
+        return Features(self._video(video), text, batch.owner, extras)
+
+    def _relate(self, features: Features, share: Share) -> tuple[Mapping[str, Tensor], Mapping[str, Term]]:
+        """The cross encoder on this process's texts, each with the videos of its group; a text of nobody with any."""
+        owner = features.owner
+        videos, real = group_videos(owner.clamp(min=0), len(features.video), self._pairs.group)
+        videos, real = videos[share.rows], (real & (owner >= 0)[:, None])[share.rows]
+        texts = share.rows.repeat_interleave(videos.shape[1])
+        scores = pair_scores(self, features.extras, texts, videos.flatten(), at_once=self._pairs.at_once)
+        found = {"match_scores": scores.view_as(videos), "match_videos": videos, "match_real": real}
+        return found | {"match_hard": torch.zeros_like(share.real)}, {}
 
     def loss(self, features: Features) -> Mapping[str, Term]:
-        """How well each video and its texts find each other among all of them."""
-        return {"contrastive": self.contrastive(features.video, features.text, features.owner)}
+        """How well each video and its texts find each other among all of them, and what the cross encoder says."""
+        terms = {"contrastive": self.contrastive(features.video, features.text, features.owner)}
+        if self._match:
+            found = match_term(features)
+            terms["match"] = Term(found.sum, found.count, self._match)
+        return terms
 
     def predictions(self, rows: Mapping[str, Tensor], record: Callable[[int], Record]) -> Iterator[dict[str, Any]]:
         """The ten best videos for each text, and the ten best texts for each video."""
         return rankings(rows, record)
 
     def _video(self, encoded: Encoded) -> Tensor:
-        if self._by_clips:
-            return unit(clip_vectors(self.vision_projection, encoded).mean(1))
-        return unit(self.vision_projection(encoded.pooled))
+        return video_vectors(self.vision_projection, encoded, head=self._head)
 
 
 @dataclass(frozen=True)
