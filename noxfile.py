@@ -33,7 +33,7 @@ PARTS = ["tests/core", "tests/vision", "tests/text", "tests/tasks"]
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, all or those named after --."""
-    _install_packages(session, *TEST_TOOLS, "wandb", "lmdb", "HanTa", "jieba")
+    _install_packages(session, *TEST_TOOLS, "wandb", "lmdb", "HanTa", "jieba", "fsspec", "aiohttp")
     session.run("pytest", *session.posargs)
 
 
