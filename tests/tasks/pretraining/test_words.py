@@ -50,7 +50,15 @@ def test_they_are_kept_with_the_checkpoint(tmp_path: Path) -> None:
     wanted = significant_words(TOKENIZER, first, table=table(tmp_path), mates=None, top_k=3)
     saved = json.loads(json.dumps(dict(first.values())))
     again = RunAssets(saved, texts=lambda: iter(()))
-    assert significant_words(TOKENIZER, again, table=Path("gone"), mates=None, top_k=3) == wanted
+    assert significant_words(TOKENIZER, again, table=Path("gone/words.json"), mates=None, top_k=3) == wanted
+
+
+def test_a_table_counts_where_a_checkpoint_brings_words_of_another_one(tmp_path: Path) -> None:
+    first = assets()
+    significant_words(TOKENIZER, first, table=None, mates=None, top_k=1)
+    again = RunAssets(dict(first.values()), texts=lambda: iter(()))
+    found = significant_words(TOKENIZER, again, table=table(tmp_path), mates=None, top_k=1)
+    assert {PIECES[id] for id in found.significant} == {"man"}  # by the checkpoint it would be the dog
 
 
 def test_wrong_files_are_named(tmp_path: Path) -> None:

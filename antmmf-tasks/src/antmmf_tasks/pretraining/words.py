@@ -23,7 +23,8 @@ class Words:
 def significant_words(
     tokenizer: Tokenizer, assets: Assets, *, table: Path | None, mates: Path | None, top_k: int
 ) -> Words:
-    """The ``top_k`` words of a ``table``, or those that the tokenizer finds in the training texts, as an asset.
+    """The ``top_k`` words of a ``table``, or those that the tokenizer finds in the training texts, as an asset: those
+    that a checkpoint brings count where ``top_k`` and the names of the files are the same.
 
     ``table`` is what ``antmmf text significant-words`` writes, or AntMMF's ``count_reprocess_*.json``; ``mates`` is
     AntMMF's ``vocab_simi_list_new.json``, where the table has none. Words that are not one token are left out.
@@ -41,7 +42,8 @@ def significant_words(
             return {"significant": sorted(find(texts)[:top_k]), "mates": []}
         return _read(table, mates, tokenizer, top_k)
 
-    found = assets.get("significant words", make)
+    files = [path.name for path in (table, mates) if path is not None]
+    found = assets.get(f"significant words, {', '.join([str(top_k), *files])}", make)
     return Words(frozenset(found["significant"]), {id: tuple(others) for id, others in found["mates"]})
 
 
