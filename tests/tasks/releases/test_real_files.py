@@ -5,6 +5,7 @@ The counts are those of the files themselves, found without our code (jq, wc, Py
 
 from __future__ import annotations
 
+import json
 import logging
 import zipfile
 from pathlib import Path
@@ -131,6 +132,28 @@ def test_msvd_from_pickle_and_json_says_what_captions_are_missing(real: Real, ca
     real({"captions.json": "msvd/captions_msvd.subset.json"})
     records = read(Msvd(data_root_dir=root, split="train"))
     assert (len(records), num_texts(records)) == (902, 36450)
+
+
+def test_msvd_from_a_list_of_clips(real: Real) -> None:
+    root = real({"train_list.txt": "msvd/train_list.txt", "captions.json": "msvd/mlds_training_label.json"})
+    labels = json.loads((ANNOTATIONS / "msvd" / "mlds_training_label.json").read_text(encoding="utf-8"))
+    names = set((ANNOTATIONS / "msvd" / "train_list.txt").read_text(encoding="utf-8").split())
+    there = [clip for clip in labels if clip["id"][:-4] in names]
+    records = read(Msvd(data_root_dir=root, split="train"))
+    assert (len(records), num_texts(records)) == (len(there), sum(len(clip["caption"]) for clip in there))
+    assert len(records) == 882
+
+
+def test_vatex_in_the_format_of_value(real: Real) -> None:
+    root = real({"vatex_en_c_val_release.jsonl": "vatex/vatex_en_c_val_release.first1500.jsonl"})
+    records = read(Vatex(data_root_dir=root, split="val", protocol="official"))
+    assert (len(records), num_texts(records)) == (1500, 15000)
+    assert (records[0].key, records[0].texts[0]) == (
+        "G9zN5TTuGO4_000179_000189",
+        "a man repelling down a side of a mountain covered in snow",
+    )
+    with pytest.raises(DataError, match=r"must hold vatex_validation_v1\.0\.json \(from"):
+        read(Vatex(data_root_dir=root, split="val", protocol="official", language="zh"))
 
 
 def test_vatex(real: Real) -> None:

@@ -22,7 +22,8 @@ class Msvd(Release):
 
     Expects ``train_list.txt``, ``val_list.txt`` and ``test_list.txt`` (1,200 / 100 / 670 names) and
     ``raw-captions.pkl`` (name -> lists of words), as in CLIP4Clip's ``msvd_data.zip``, or ``captions.json`` (name ->
-    captions); with ``language: zh`` instead ``msvd_cn_captions_release_utf8.csv`` and ``youtube_mapping.txt``. Media
+    captions, or a list of ``id`` and ``caption``); with ``language: zh`` instead
+    ``msvd_cn_captions_release_utf8.csv`` and ``youtube_mapping.txt``. Media
     are ``YouTubeClips/<name>.avi``. All 27,763 captions of the test split are queries. Terms: research only; the
     videos are their uploaders'.
     """
@@ -104,6 +105,11 @@ def youtube_names(path: Path) -> dict[str, str]:
 def _english(path: Path) -> Mapping[str, list[Json]]:
     if path.suffix == ".json":
         found, what = json_file(path), "captions"
+        if isinstance(found, list):  # of clips, as the training labels of courses have them
+            found = {
+                text(clip, "id", f"{path}: clip {number}").removesuffix(".avi"): clip.get("caption")
+                for number, clip in enumerate(found, 1)
+            }
     else:
         found, what = plain_pickle(path), "lists of words"
     if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):

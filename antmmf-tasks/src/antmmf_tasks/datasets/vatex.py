@@ -7,9 +7,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from antmmf.contracts import Record
+from antmmf.contracts import Json, Record
 
-from antmmf_tasks.datasets.files import json_items, lines
+from antmmf_tasks.datasets.files import json_items, lines, rows
 from antmmf_tasks.datasets.release import Missing, Release, Sizes, Split, listed, text
 
 _FIELDS = {"en": "enCap", "zh": "chCap"}
@@ -20,10 +20,14 @@ _PUBLISHED = {
 }
 
 
+_VALUE = {"train": "vatex_en_c_train_release.jsonl", "val": "vatex_en_c_val_release.jsonl"}
+
+
 class Vatex(Release):
     """VATEX retrieval (Wang et al., ICCV 2019).
 
-    Expects ``vatex_training_v1.0.json`` and ``vatex_validation_v1.0.json``. Protocol ``hgr`` (Chen et al., CVPR 2020),
+    Expects ``vatex_training_v1.0.json`` and ``vatex_validation_v1.0.json``, or for English VALUE's
+    ``vatex_en_c_train_release.jsonl`` and ``vatex_en_c_val_release.jsonl``. Protocol ``hgr`` (Chen et al., CVPR 2020),
     which the field uses, divides the published validation split by ``val_list.txt`` and ``test_list.txt``: 25,991 /
     1,500 / 1,500 videos with 10 captions in each language. ``official`` takes all 3,000 as ``val``, and
     ``vatex_public_test_english_v1.1.json`` (6,000, English only) as ``test``. Media are
@@ -69,15 +73,21 @@ class Vatex(Release):
     def files(self) -> Sequence[Path]:
         """The annotations, and the list of names that divides them where there is one."""
         if self.protocol == "hgr" and self.split != "train":
-            return [self.file(_PUBLISHED["val"]), self.file(f"{self.split}_list.txt")]
-        return [self.file(_PUBLISHED[self.split])]
+            return [self._annotations("val"), self.file(f"{self.split}_list.txt")]
+        return [self._annotations(self.split)]
+
+    def _annotations(self, published: str) -> Path:
+        names = [_PUBLISHED[published]]
+        if self.language == "en" and published in _VALUE:
+            names.append(_VALUE[published])
+        return self.file(*names)
 
     def items(self) -> Iterator[Record]:
         """One record a video, in the order of the annotations."""
         path, *divided = self.files()
         wanted = {name: place for each in divided for place, name in lines(each)}
         seen: set[str] = set()
-        for place, _, video in json_items(path):
+        for place, video in _videos(path):
             name = self.only_new(seen, text(video, "videoID", place), place)
             media = self.media_of(name, place) if not divided or name in wanted else None
             if media is not None:
@@ -85,3 +95,13 @@ class Vatex(Release):
                 yield Record(key=name, media=media, texts=captions, language=self.language)
         for name in sorted(wanted.keys() - seen):
             self.drop(f"names of a list that {path.name} lacks", wanted[name])
+
+
+def _videos(path: Path) -> Iterator[tuple[str, Json]]:
+    """Place and annotations of each video, with the names of the release."""
+    if path.suffix == ".json":
+        yield from ((place, video) for place, _, video in json_items(path))
+        return
+    for place, row in rows(path):
+        captions = [text(each, "desc", place) for each in listed(row, "descs", place)]
+        yield place, {"videoID": text(row, "vid_name", place), _FIELDS["en"]: captions}
