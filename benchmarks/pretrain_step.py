@@ -3,7 +3,9 @@
 1. The run that ``antmmf run quickstart_snps3`` makes (decoded clips through the loader's worker, the trainer with its
    defaults), and the same task in a loop written by hand on batches that are in memory. They take turns in one process:
    a ratio is that to the bare loop's turns just before and after, reported is the median over all rounds. Every turn
-   begins with steps that do not count, so that none lives on batches that were made during the other's.
+   begins with steps that do not count, so that none lives on batches that were made during the other's. On a CPU the
+   time of the processor is judged, because the machine may be shared, and that reading a batch takes less of it than a
+   step, so that a worker keeps up; the clock's ratio is printed beside it. On an accelerator the clock is judged.
 2. The bare loop with each loss left out, beside the one with all of them.
 
 On a CPU with the sizes of the quickstart; on an accelerator with Swin-S, BERT-base and bf16. Prints two tables and,
@@ -36,8 +38,8 @@ from torch import nn
 
 LIMIT, LVWM_LIMIT = 0.97, 0.10
 LOSSES = ("contrast", "match", "gvtm", "mlm_text", "mlm", "lvwm")
-WARM = 3  # steps at the begin of a turn: more than the worker has ready
-IN_MEMORY = 16  # batches of the bare loop
+WARM = 3  # steps of the run at the begin of a turn: more than the worker has ready
+IN_MEMORY = 16  # batches of the bare loop: all clips once
 
 COMMON = (
     "dataset_attributes.train.0.params.num_train=256",
@@ -69,11 +71,13 @@ def main() -> None:
     sizes = options.sizes or ("tiny" if device.type == "cpu" else "base")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        bare = assembled(sizes, folder / "bare", "training_parameters.num_workers=0")
+        batches, reading = read(bare)
         whole = assembled(sizes, folder / "whole")
-        loader = Turns(whole, bare=assembled(sizes, folder / "bare"), rounds=options.rounds, steps=options.steps)
+        loader = Turns(whole, bare=Bare(bare, batches), rounds=options.rounds, steps=options.steps)
         loader.fit()
-        seconds = leave_one_out(sizes, folder, loader.batches, options)
-    report(sizes, loader, seconds, options)
+        seconds = leave_one_out(sizes, folder, batches, options)
+    report(sizes, loader, reading, seconds, options)
 
 
 def parsed() -> argparse.Namespace:
@@ -89,6 +93,16 @@ def assembled(sizes: str, folder: Path, *arguments: str) -> Run:
     """A run of the recipe, ready to be trained."""
     plan = plan_run("quickstart_snps3", [*COMMON, *SIZES[sizes], *arguments], registry=Registry())
     return assemble(plan, folder=folder)
+
+
+def read(run: Run) -> tuple[list[Batch], float]:
+    """Batches of a run without workers, of clips that are decoded already, and the processor time that each took."""
+    steps = run.loaders["train"].stream(1)
+    for _ in range(IN_MEMORY):
+        next(steps)
+    started = time.process_time()
+    batches = [next(steps).batches[0] for _ in range(IN_MEMORY)]
+    return batches, (time.process_time() - started) / IN_MEMORY
 
 
 @dataclass(frozen=True)
@@ -129,9 +143,9 @@ class Bare:
         self.task.train()
 
     def turn(self, steps: int) -> Turn:
-        """Seconds of ``steps``, after some that do not count."""
-        for number in range(WARM + steps):
-            if number == WARM:
+        """Seconds of ``steps``, after one that does not count."""
+        for number in range(1 + steps):
+            if number == 1:
                 self.watch()
             self._step(next(self.batches).to(self.device, non_blocking=True))
         return self.watch()
@@ -156,10 +170,9 @@ class Bare:
 class Turns:
     """The loader of a run, which lets the bare loop have a turn between those of the run and reads the clock."""
 
-    def __init__(self, whole: Run, *, bare: Run, rounds: int, steps: int) -> None:
+    def __init__(self, whole: Run, *, bare: Bare, rounds: int, steps: int) -> None:
         self.run, self._bare, self._rounds, self._steps = whole, bare, rounds, steps
         self._loader = whole.loaders["train"]
-        self.batches: list[Batch] = []
         self.turns: dict[str, list[Turn]] = {"bare": [], "antmmf": []}
 
     def __getattr__(self, name: str) -> object:
@@ -170,26 +183,22 @@ class Turns:
         trainer = self.run.trainer
         assert trainer is not None
         trainer.loader, trainer.checkpoints = self, None  # type: ignore[assignment]
-        num = 2 * IN_MEMORY + self._rounds * (WARM + self._steps) + 1
+        num = WARM + self._rounds * (WARM + self._steps) + 1
         trainer.settings = replace(trainer.settings, max_steps=num)
         trainer.fit(self.run.state)
         self._loader.close()
 
     def stream(self, epoch: int, *, start: int = 0) -> Iterator[LoadedStep]:
         steps = self._loader.stream(epoch, start=start)
-        for _ in range(2 * IN_MEMORY):  # meanwhile every clip is decoded once
-            loaded = next(steps)
-            self.batches.append(loaded.batches[0])
-            yield loaded
-        self.batches = self.batches[-IN_MEMORY:]
-        bare, watch = Bare(self._bare, self.batches), Stopwatch(self.run.device)
-        self.turns["bare"].append(bare.turn(self._steps))
+        watch = Stopwatch(self.run.device)
+        yield from itertools.islice(steps, WARM)
+        self.turns["bare"].append(self._bare.turn(self._steps))
         for _ in range(self._rounds):
             yield from itertools.islice(steps, WARM)
             watch()
             yield from itertools.islice(steps, self._steps)
             self.turns["antmmf"].append(watch())
-            self.turns["bare"].append(bare.turn(self._steps))
+            self.turns["bare"].append(self._bare.turn(self._steps))
         yield next(steps)
 
     def ratios(self, of: Callable[[Turn], float]) -> list[float]:
@@ -213,15 +222,20 @@ def leave_one_out(
     for number in range(options.rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            seconds[name].append(loops[name].turn(options.steps).wall / options.steps)
+            turn = loops[name].turn(options.steps)
+            seconds[name].append((turn.cpu if loops[name].device.type == "cpu" else turn.wall) / options.steps)
     return seconds
 
 
-def report(sizes: str, loader: Turns, seconds: dict[str, list[float]], options: argparse.Namespace) -> None:
+def report(
+    sizes: str, loader: Turns, reading: float, seconds: dict[str, list[float]], options: argparse.Namespace
+) -> None:
     """Print the tables and the JSON line."""
     size, device = loader.run.info.batch_size, loader.run.device
-    lower, ratio, upper = statistics.quantiles(loader.ratios(lambda turn: turn.wall))
-    cpu = statistics.median(loader.ratios(lambda turn: turn.cpu))
+    clock = loader.ratios(lambda turn: turn.wall)
+    processor = loader.ratios(lambda turn: turn.cpu)
+    lower, ratio, upper = statistics.quantiles(processor if device.type == "cpu" else clock)
+    worker = reading * options.steps / statistics.median(turn.cpu for turn in loader.turns["bare"])
     rates = {
         name: statistics.median(options.steps * size / turn.wall for turn in turns)
         for name, turns in loader.turns.items()
@@ -229,7 +243,9 @@ def report(sizes: str, loader: Turns, seconds: dict[str, list[float]], options: 
     print(f"{sizes} sizes on {device}, batches of {size}, {options.rounds} rounds of {options.steps} steps")
     for name, rate in rates.items():
         print(f"{name:<24} {rate:>9.1f} samples/s")
-    print(f"ratio {ratio:.3f}, quartiles {lower:.3f} to {upper:.3f}; of this process's processor time {cpu:.3f}")
+    judged = "the processor" if device.type == "cpu" else "the clock"
+    print(f"ratio {ratio:.3f} by {judged}, quartiles {lower:.3f} to {upper:.3f}; clock {statistics.median(clock):.3f}")
+    print(f"reading a batch takes {worker:.1%} of the processor time of a step")
     print(f"{'left out':<24} {'ms/step':>9} {'saves':>7} {'quartiles':>14}")
     saved = {}
     for name, values in seconds.items():
@@ -244,7 +260,8 @@ def report(sizes: str, loader: Turns, seconds: dict[str, list[float]], options: 
         "value": round(ratio, 4),
         "limit": LIMIT,
         "quartiles": [round(lower, 4), round(upper, 4)],
-        "value_cpu_time": round(cpu, 4),
+        "value_on_the_clock": round(statistics.median(clock), 4),
+        "reading_share": round(worker, 4),
         "lvwm_value": round(saved["lvwm"], 4),
         "lvwm_limit": LVWM_LIMIT,
         "share_of_step": {name: round(value, 4) for name, value in saved.items() if name != "all"},
@@ -253,7 +270,7 @@ def report(sizes: str, loader: Turns, seconds: dict[str, list[float]], options: 
         "device": torch.get_device_module(device).get_device_name(0) if device.type == "cuda" else platform.machine(),
         "torch": torch.__version__,
         "at": time.strftime("%Y-%m-%d"),
-        "pass": ratio >= LIMIT and saved["lvwm"] <= LVWM_LIMIT,
+        "pass": ratio >= LIMIT and saved["lvwm"] <= LVWM_LIMIT and (device.type != "cpu" or worker < 1),
     }
     print(json.dumps(result))
 
