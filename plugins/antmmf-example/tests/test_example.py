@@ -19,7 +19,12 @@ CLIPS = [f"{colour}_{shape}.mp4" for colour in ("red", "blue", "green") for shap
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("vision_encoders", "mean_colour"), ("datasets", "file_names"), ("callbacks", "time_limit")],
+    [
+        ("vision_encoders", "mean_colour"),
+        ("datasets", "file_names"),
+        ("losses", "sigmoid"),
+        ("callbacks", "time_limit"),
+    ],
 )
 def test_components_are_found_and_load(kind: str, name: str) -> None:
     check_component(kind, f"antmmf-example:{name}")
