@@ -62,5 +62,5 @@ def test_its_own_tests_pass(metadata: Path) -> None:
     paths = [str(EXAMPLE / "src"), str(metadata), os.environ.get("PYTHONPATH", "")]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE / "tests")]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(command, cwd=metadata, env=env, capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(command, cwd=metadata, env=env, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,9 @@ from antmmf.contracts import Encoded
 from antmmf.errors import CheckpointError, ComponentError, DataError
 from antmmf.testing import check_text_encoder
 from antmmf_text.encoders.bert import Bert, BertFusion
+from antmmf_text.models import find, read_config
 from antmmf_text.tokenizers import train_pieces
+from text_tools import without_network
 
 torchvision_shim.apply()
 import transformers  # noqa: E402
@@ -94,6 +95,23 @@ def test_attention_is_what_each_token_received_from_real_queries(assets: RunAsse
     torch.testing.assert_close(found[0], expected)
 
 
+@pytest.mark.parametrize(("attention", "kind"), [(False, "sdpa"), (True, "eager")])
+def test_attention_is_fused_where_nobody_asks_for_its_weights(attention: bool, kind: str, assets: RunAssets) -> None:
+    made = [Bert(name=TINY, pretrained=False, attention=attention, assets=assets)]
+    fusion = BertFusion(name=TINY, pretrained=False, assets=assets)
+    assert [encoder.bert.config._attn_implementation for encoder in made] == [kind]
+    assert fusion.bert.config._attn_implementation == "sdpa"
+
+
+def test_fused_attention_and_the_one_with_weights_agree(folder: Path, assets: RunAssets) -> None:
+    fast, slow = (Bert(name=str(folder), attention=asked, assets=assets).eval() for asked in (False, True))
+    tokens, mask = ids_of(fast, *WORDS)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(tokens, mask).pooled, slow(tokens, mask).pooled, rtol=0, atol=1e-5)
+        one, two = fast.fuse(tokens, mask, video(2)), slow.fuse(tokens, mask, video(2))
+    torch.testing.assert_close(one.tokens, two.tokens, rtol=0, atol=1e-5)
+
+
 def test_fusing_is_the_sequence_of_snp(folder: Path, assets: RunAssets) -> None:
     """Section 1.5 of the method: both parts through the embeddings on their own, then one sequence."""
     encoder = Bert(name=str(folder), assets=assets).eval()
@@ -123,11 +141,7 @@ def test_fusing_a_video_that_is_all_padding_is_the_text_alone(folder: Path, asse
 
 
 def test_a_folder_is_read_without_the_network(folder: Path, assets: RunAssets, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("the network was asked")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    without_network(monkeypatch)
     by_path = Bert(name=str(folder), assets=assets)
     in_dir = Bert(name="tiny-bert", weights_dir=folder.parent, assets=RunAssets(texts=lambda: iter(TEXTS)))
     torch.testing.assert_close(by_path.state_dict(), in_dir.state_dict())
@@ -152,6 +166,29 @@ def test_a_checkpoint_brings_all_that_the_model_is_made_of(folder: Path, assets:
     second = Bert(name=str(folder), assets=again)
     second.load_state_dict(first.state_dict())
     assert second.tokenizer(list(WORDS)) == first.tokenizer(list(WORDS))
+
+
+@pytest.mark.parametrize(
+    ("name", "num_words"),
+    [("bert-base-uncased", 30522), ("bert-base-chinese", 21128), ("hfl/chinese-roberta-wwm-ext", 21128)],
+)
+def test_the_sizes_of_named_models_are_shipped(name: str, num_words: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_network(monkeypatch)
+    known = read_config(find(name, None), kinds=("bert",))
+    assert (known.hidden_size, known.num_hidden_layers, known.vocab_size) == (768, 12, num_words)
+    assert known.max_position_embeddings == 512
+
+
+def test_pieces_of_the_training_texts_stay_with_the_checkpoint_and_read_chinese(assets: RunAssets) -> None:
+    first = Bert(name="bert-base-chinese", pretrained=False, layers=1, max_length=50, assets=assets)
+    saved = json.loads(json.dumps(dict(assets.values())))
+    nobody = RunAssets(saved, texts=lambda: pytest.fail("a restored run reads no training text"))
+    again = Bert(name="bert-base-chinese", pretrained=False, layers=1, max_length=50, assets=nobody)
+    (ids,) = again.tokenizer(["红色圆形"])
+    assert first.tokenizer(["红色圆形"]) == [ids]
+    assert again.tokenizer.decode(ids).replace(" ", "") == "红色圆形"
+    assert again.tokenizer.special_ids.isdisjoint(ids[1:-1])
+    assert len(again.tokenizer(["红" * 80])[0]) == 50
 
 
 def test_a_vocabulary_of_ones_own(folder: Path, tmp_path: Path, assets: RunAssets) -> None:
