@@ -50,6 +50,10 @@ class HostileReader:
         return Clip(frames=levels[indices], num_total=10)
 
     def facts(self, source: Source) -> Mapping[str, Any]:
+        if source.path.stem == "counted":
+            with source.path.open("a") as file:
+                file.write("asked ")
+            os._exit(3)
         return {"codec": "toy", "name": source.path.name}
 
 

@@ -46,6 +46,14 @@ def test_frames_and_errors_are_those_of_the_reader(reader: ReaderProcess) -> Non
     assert reader.facts(Source(Path("a.mp4"))) == {"codec": "toy", "name": "a.mp4"}
 
 
+def test_facts_that_kill_the_process_are_asked_for_once(reader: ReaderProcess, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        reader.facts(Source(tmp_path / "counted"))
+    assert caught.value.reason == "crashed"
+    assert (tmp_path / "counted").read_text() == "asked "
+    assert read(reader, "good").num_total == 10
+
+
 def test_an_error_that_cannot_be_pickled_still_says_what_it_was(reader: ReaderProcess) -> None:
     with pytest.raises(RuntimeError, match="OddError: 1 and 2"):
         read(reader, "odd")

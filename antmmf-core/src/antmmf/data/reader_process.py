@@ -79,7 +79,7 @@ class ReaderProcess:
             self.close()
 
     def _ask(self, what: str, source: Source, pick: Pick | None = None) -> Any:
-        for _ in range(2):
+        for _ in range(2 if what == "read" else 1):  # facts of a bad file are not worth waiting for twice
             if self._child is None:
                 self._child = _Child(self._reader, self._setup)
             try:
@@ -146,7 +146,9 @@ class _Child:
             ready, self._first_bytes = self._receive(time.monotonic() + _START_SECONDS)
         except (_LostError, OSError) as error:
             self.kill()
-            raise PluginError(f"the process of reader {type(reader).__name__} did not start: {error}") from error
+            late = isinstance(error, _LostError) and error.reason == "hung"
+            said = f"no word of it in {_START_SECONDS:.0f} s, the machine may be overloaded" if late else error
+            raise PluginError(f"the process of reader {type(reader).__name__} did not start: {said}") from error
         except BaseException:
             self.kill()
             raise

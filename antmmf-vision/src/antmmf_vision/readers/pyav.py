@@ -73,7 +73,8 @@ class _Frames:
 
     def put(self, tick: int, frame: VideoFrame) -> None:
         range_ = frame.color_range  # which PyAV before 17 does not look at by itself
-        array = self._converter.reformat(frame, format="rgb24", src_color_range=range_, **self._one_thread).to_ndarray()
+        rgb = self._converter.reformat(frame, format="rgb24", src_color_range=range_, **self._one_thread)
+        array = _looked_at(rgb)
         turns = round(frame.rotation / 90)  # counterclockwise
         upright = np.rot90(array, turns) if turns else array
         if self.pixels is None:
@@ -86,6 +87,14 @@ class _Frames:
 
     def drop(self, ticks: Sequence[int]) -> None:
         self._found.difference_update(ticks)
+
+
+def _looked_at(rgb: VideoFrame) -> np.ndarray:
+    """The frame's own memory as (H, W, 3), which ``to_ndarray`` would copy; valid as long as the frame."""
+    plane = rgb.planes[0]
+    width = plane.line_size  # with what is there for alignment
+    rows: np.ndarray = np.frombuffer(memoryview(plane), np.uint8, count=width * rgb.height).reshape(rgb.height, width)
+    return rows[:, : 3 * rgb.width].reshape(rgb.height, rgb.width, 3)
 
 
 class _Decoder:
