@@ -36,7 +36,7 @@ def avi(path: Path, *, between: int, gap: int) -> Path:
 
 def decoded(path: Path) -> np.ndarray:
     with av.open(str(path)) as file:
-        return np.stack([frame.to_ndarray(format="rgb24", threads=1) for frame in file.decode(video=0)])
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
 
 
 def test_a_picture_between_two_is_shown_before_the_second() -> None:
