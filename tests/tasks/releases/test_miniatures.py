@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 import typing
 import zipfile
 from collections.abc import Iterator
@@ -127,6 +131,24 @@ def test_prepare_counts_compares_and_indexes(tmp_path: Path) -> None:
     shown = typed("prepare", "msvd", "--root", str(tmp_path / "msvd"), "language=zh")
     assert "msvd_cn_captions_release_utf8.csv" in shown.output
     assert "DIFFERS from what was published" in shown.output
+
+
+def test_prepare_shows_a_bar_on_a_terminal(tmp_path: Path) -> None:
+    typed("miniature", "msvd", "--out", str(tmp_path / "msvd"), "--num", "12")
+    words = [sys.executable, "-m", "antmmf", "data", "prepare", "msvd", "--root", str(tmp_path / "msvd"), "split=train"]
+    screen, far_end = os.openpty()
+    environment = {**os.environ, "ANTMMF_CACHE": str(tmp_path / "cache"), "TERM": "xterm"}
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=far_end, env=environment) as process:
+        os.close(far_end)
+        shown = b""
+        try:
+            while part := os.read(screen, 4096):
+                shown += part
+        except OSError:  # Linux: the other end is closed
+            pass
+    os.close(screen)
+    assert process.returncode in (0, 1)
+    assert re.search(rb"indexing train .* (\x1b\[\d+m)?8/1200", shown), shown
 
 
 def test_prepare_names_what_is_missing_in_each_split(tmp_path: Path) -> None:

@@ -216,6 +216,7 @@ def _build(dataset: Dataset, *, name: str, path: Path, beside: Path) -> None:
                     said = time.monotonic()
                     _LOG.info("indexing %s: %s records", name, f"{len(ids):,}")
                 ids.extend([sample_id(name, record.key) for record in records])
+                _LOG.debug("indexed %d", len(ids), extra={"indexed": len(ids)})  # for a progress bar
                 writer.write_batch(pa.record_batch([_column(field, records) for field in _SCHEMA], schema=_SCHEMA))
         if not ids:
             files = ", ".join(str(source) for source in dataset.sources()) or "no files"

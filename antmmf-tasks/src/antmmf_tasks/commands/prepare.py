@@ -6,7 +6,8 @@ import hashlib
 import logging
 import re
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def _part(name: str, given: Sequence[str], split: str | None, registry: Any) -> 
     try:
         dataset = plan.datasets[key].build()
         part["files"] = [str(path) for path in dataset.sources() if Path(path).is_file()]
-        index = open_indexes(plan, [key])[0][key]
+        with _progress(f"indexing {part['split']}", total=(_expected(dataset) or (None,))[0]):
+            index = open_indexes(plan, [key])[0][key]
     except AntmmfError as error:
         part["problems"].append(re.sub(r"^dataset_attributes\.\w+\.0: ", "", str(error)))
         return part
@@ -96,6 +98,45 @@ def _part(name: str, given: Sequence[str], split: str | None, registry: Any) -> 
             if published and there != published
         ]
     return part
+
+
+class _Counter(logging.Handler):
+    """Hears how many records are indexed."""
+
+    def __init__(self, tell: Callable[[int], object]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        count = getattr(record, "indexed", None)
+        if count is not None:
+            self._tell(count)
+
+
+@contextmanager
+def _progress(what: str, *, total: int | None) -> Iterator[None]:
+    """A bar of the records indexed so far, on a terminal; without a ``total`` their number alone."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console, log = Console(stderr=True), logging.getLogger("antmmf")
+    if not console.is_terminal:
+        yield
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as bar:
+        row = bar.add_task(what, total=total)
+        counter = _Counter(lambda count: bar.update(row, completed=count))
+        before = log.propagate, log.level
+        log.propagate = False  # the bar says it instead
+        log.setLevel(logging.DEBUG)
+        log.addHandler(counter)
+        try:
+            yield
+        finally:
+            log.removeHandler(counter)
+            log.propagate = before[0]
+            log.setLevel(before[1])
 
 
 def _expected(dataset: object) -> tuple[int, int] | None:
