@@ -290,7 +290,8 @@ class Collator(Protocol):
 class Metric(Protocol):
     """Reads the rows of a whole split and returns named figures; each sample counts once.
 
-    Optional: ``names() -> list[str]``, the figures it can return, so that ``antmmf check`` knows ``monitored_metric``.
+    Optional: ``names() -> list[str]``, the figures it can return, so that ``antmmf check`` knows ``monitored_metric``;
+    ``cases() -> list[antmmf.cases.Cases]``, asked after ``compute``: what its figures are means of.
     """
 
     def update(self, rows: Mapping[str, Tensor]) -> None: ...

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from antmmf.batch import Batch
+from antmmf.cases import Cases
 from antmmf.checkpoint.shards import is_sharded
 from antmmf.contracts import Figure, Metric
 from antmmf.data.loader import Loader
@@ -51,13 +52,19 @@ def split_rows(
     return {name: _on_cpu(tensor, name) for name, tensor in whole.items()}
 
 
-def measure(metrics: Sequence[Metric], rows: Mapping[str, Tensor], world: World | None = None) -> dict[str, Figure]:
+def measure(
+    metrics: Sequence[Metric],
+    rows: Mapping[str, Tensor],
+    world: World | None = None,
+    *,
+    cases: list[Cases] | None = None,
+) -> dict[str, Figure]:
     """The figures of every metric; the first process computes them and tells the others.
 
-    Raises ``DataError`` when two metrics use one name.
+    There, ``cases`` gets what the figures are means of. Raises ``DataError`` when two metrics use one name.
     """
     world = world or World()
-    return world.broadcast(_measure(metrics, rows) if world.is_first else {})
+    return world.broadcast(_measure(metrics, rows, [] if cases is None else cases) if world.is_first else {})
 
 
 def monitored_fault(wanted: str | None, metrics: Sequence[Metric]) -> str | None:
@@ -121,7 +128,7 @@ def _on_cpu(tensor: Tensor, name: str) -> Tensor:
     return moved if moved.dtype == torch.float64 else moved.float()
 
 
-def _measure(metrics: Sequence[Metric], rows: Mapping[str, Tensor]) -> dict[str, Figure]:
+def _measure(metrics: Sequence[Metric], rows: Mapping[str, Tensor], cases: list[Cases]) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     for metric in metrics:
         metric.reset()
@@ -130,5 +137,7 @@ def _measure(metrics: Sequence[Metric], rows: Mapping[str, Tensor]) -> dict[str,
             if name in figures:
                 raise DataError(f"metrics: two metrics return {name!r}; leave one of them out")
             figures[name] = figure
+        if hasattr(metric, "cases"):
+            cases += metric.cases()
         metric.reset()
     return figures

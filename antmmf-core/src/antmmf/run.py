@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from antmmf.assets import RunAssets
 from antmmf.autopsy import Autopsy
+from antmmf.cases import Cases, write_cases
 from antmmf.checkpoint import Checkpoint, Checkpoints, load_checkpoint, load_model, take_weights
 from antmmf.contracts import Figure, Metric, RunInfo, RunState
 from antmmf.data.index import Index
@@ -71,6 +72,7 @@ class Run:
     quarantine: Quarantine
     amp: torch.dtype | None
     val_figures: dict[int, dict[str, Figure]] = field(default_factory=dict)
+    cases: dict[tuple[str, int], list[Cases]] = field(default_factory=dict)  # of a split, evaluated after a step
 
     def execute(self) -> dict[str, Figure]:
         """Train, evaluate and predict as ``run_type`` says; returns the figures of the end, writes ``results.json``."""
@@ -143,7 +145,8 @@ class Run:
             ) from error
         if predict and self.world.is_first:
             write_predictions(self.task, rows, self.indexes[split], self.folder / "predictions" / f"{split}.jsonl")
-        figures = measure(self.metrics, rows, self.world)
+        self.cases[split, self.state.step] = cases = list[Cases]()
+        figures = measure(self.metrics, rows, self.world, cases=cases)
         if split == "val":
             self.val_figures[self.state.step] = figures
         return figures
@@ -162,6 +165,9 @@ class Run:
                     found = self.evaluate_split(split, predict=split == predicted)
                     named = {f"{split}/{name}": figure for name, figure in found.items()}
                     self._tell("antmmf_eval_end", state=self.state, split=split, figures=named)
+                    self.cases[split, step] = self.cases[split, self.state.step]
+                if self.world.is_first and self.cases[split, step]:
+                    write_cases(self.cases[split, step], self.indexes[split], self.folder / f"cases/{split}.parquet")
                 figures |= {f"{split}/{name}": figure for name, figure in found.items()}
         return figures
 
@@ -392,9 +398,3 @@ def _trainer(
         files=files,
         callbacks=callbacks,
     )
-
-
-def with_settings(plan: RunPlan, **changes: Any) -> RunPlan:
-    """The same plan with some ``training_parameters`` changed; for ``--smoke``."""
-    train = plan.config.training_parameters.model_copy(update=changes)
-    return replace(plan, config=plan.config.model_copy(update={"training_parameters": train}))

@@ -14,7 +14,7 @@ from antmmf.data.loader import LoadedStep, Loader
 from antmmf.device import peak_memory
 from antmmf.distributed.world import World
 from antmmf.plan import RunPlan
-from antmmf.run import Run, assemble, with_settings
+from antmmf.run import Run, assemble
 
 STEPS = 3
 EVALUATION_BATCHES = 2
@@ -45,7 +45,7 @@ def smoke_run(plan: RunPlan, world: World | None = None) -> str:
     with tempfile.TemporaryDirectory(prefix="antmmf-smoke-") as name:
         folder = Path(world.broadcast(name)) / "run"
         plan = replace(plan, callbacks=())  # nothing but the result is printed or tracked
-        run = assemble(with_settings(plan, **changes), world=world, folder=folder, limit_steps=STEPS)
+        run = assemble(_with_settings(plan, **changes), world=world, folder=folder, limit_steps=STEPS)
         _cut_evaluation(run)
         started = time.monotonic()
         run.execute()
@@ -68,10 +68,16 @@ def _cut_evaluation(run: Run) -> None:
     }
 
 
+def _with_settings(plan: RunPlan, **changes: Any) -> RunPlan:
+    """The same plan with some ``training_parameters`` changed."""
+    train = plan.config.training_parameters.model_copy(update=changes)
+    return replace(plan, config=plan.config.model_copy(update={"training_parameters": train}))
+
+
 def _resume(plan: RunPlan, changes: dict[str, Any], folder: Path, run: Run) -> str:
     if run.trainer is None:
         return ""
-    settings = with_settings(plan, **{**changes, "resume": "auto"})
+    settings = _with_settings(plan, **{**changes, "resume": "auto"})
     again = assemble(settings, world=run.world, folder=folder, limit_steps=STEPS + 1)
     _cut_evaluation(again)
     assert again.state.step == STEPS, f"resumed at step {again.state.step} instead of {STEPS}"

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Callable
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from antmmf.cli.options import OVERRIDES, make_registry, plugin_options
+from antmmf.cli.seeds import parse_seeds, seed_overrides, seeds_table
 from antmmf.distributed.environment import ranks
 from antmmf.distributed.launch import launch, split_arguments
 from antmmf.errors import ConfigError
@@ -44,7 +46,10 @@ class _Launchable(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given, rest = split_arguments(args)
-        ctx.meta[_LAUNCH] = given, list(rest)
+        kept = list(rest)
+        if "--seeds" in kept:
+            del kept[kept.index("--seeds") : kept.index("--seeds") + 2]
+        ctx.meta[_LAUNCH] = given, [argument for argument in kept if not argument.startswith("--seeds=")]
         return super().parse_args(ctx, rest)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -65,6 +70,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 @click.option("--data", type=click.Path(path_type=Path), metavar="FOLDER", help="Your own videos with a captions file.")
 @click.option("--smoke", is_flag=True, help="3 steps, 2 evaluation batches, save, resume; leaves no run folder.")
+@click.option("--seeds", metavar="0,1,...", help="A run for each seed, in save_dir/seed0, ..., and their mean ± std.")
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and the result.")
 @plugin_options
 @click.pass_context
@@ -74,6 +80,7 @@ def command(
     overrides: tuple[str, ...],
     data: Path | None,
     smoke: bool,
+    seeds: str | None,
     quiet: bool,
     without_plugin: tuple[str, ...],
     plugin_files: tuple[Path, ...],
@@ -88,23 +95,46 @@ def command(
     given, rest = ctx.meta[_LAUNCH]
     own = ranks()
     show_log(quiet=quiet, first=own.rank == 0)
-    if given:
-        return launch(given, [*(["--debug"] if ctx.find_root().obj else []), "run", *rest])
 
-    def plan() -> RunPlan:
+    def plan(*more: str) -> RunPlan:
         try:
             registry = make_registry(without_plugin, plugin_files)
-            return plan_run(source, overrides, registry=registry, data=data)
+            return plan_run(source, [*overrides, *more], registry=registry, data=data)
         except ConfigError as error:
             raise in_our_words(error, overrides) from error
 
-    if own.size == 1:
-        _run(plan(), smoke=smoke)
+    def once(*more: str) -> int:
+        if given:
+            return launch(given, [*(["--debug"] if ctx.find_root().obj else []), "run", *rest, *more])
+        _run(plan(*more), smoke=smoke)
         return 0
+
+    if seeds is not None:
+        if smoke or own.size > 1:
+            raise ConfigError("--seeds must not go with --smoke, nor in processes that torchrun or srun started")
+        return _each_seed(parse_seeds(seeds), plan(), once)
+    if given or own.size == 1:
+        return once()
     from antmmf.distributed.failure import together
 
     with together(functools.partial(tell_and_code, debug=ctx.find_root().obj)) as world:
         _run(plan(), world, smoke=smoke)
+    return 0
+
+
+def _each_seed(seeds: list[int], plan: RunPlan, once: Callable[..., int]) -> int:
+    """One run after the other, until one fails; then what they say together."""
+    from antmmf.run_folder import choose_folder
+
+    named = plan.config.training_parameters.save_dir
+    base = Path(named).expanduser() if named else choose_folder(plan)
+    folders = [base / f"seed{seed}" for seed in seeds]
+    for number, seed in enumerate(seeds, start=1):
+        log.info("seed %d (%d of %d) -> %s", seed, number, len(seeds), base / f"seed{seed}")
+        code = once(*seed_overrides(base, seed))
+        if code:
+            return code
+    click.echo(seeds_table(folders))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from antmmf.cases import Cases
 from antmmf.contracts import Figure
 from numpy.typing import NDArray
 from torch import Tensor
@@ -40,19 +41,25 @@ class Accuracy:
 
     def compute(self) -> dict[str, Figure]:
         """The figures of all questions so far, each once."""
+        return {name: _share(values / 100) for cases in self.cases() for name, values in cases.values.items()}
+
+    def cases(self) -> list[Cases]:
+        """What each question adds to the figures, 100 or 0."""
         rows = self._store.joined()
         kept = distinct(as_ids(rows["id"]))
+        ids, values = as_ids(rows["id"])[kept], {}
         if "credit" in rows:
-            right = rows["credit"].double().cpu().numpy()[kept]
-            figures = {"accuracy": _share(right)}
+            values["accuracy"] = right = 100 * rows["credit"].double().cpu().numpy()[kept]
         else:
             target = as_ids(rows["target"])[kept]
-            right = (as_ids(rows["chosen"])[kept, 0] == target).astype(np.float64)
-            figures = {"accuracy": _share(right), "unknown": _share((target < 0).astype(np.float64))}
+            values["accuracy"] = right = 100.0 * (as_ids(rows["chosen"])[kept, 0] == target)
+            values["unknown"] = 100.0 * (target < 0)
+        found = [Cases(ids, np.zeros_like(ids), values)]
         kinds = [bytes(row).rstrip(b"\0").decode(errors="ignore") for row in rows["kind"].cpu().numpy()[kept]]
         for kind in sorted({kind for kind in kinds if kind}):
-            figures[f"accuracy/{kind}"] = _share(right[np.array([other == kind for other in kinds])])
-        return figures
+            own = np.flatnonzero([other == kind for other in kinds])
+            found.append(Cases(ids[own], np.zeros_like(ids[own]), {f"accuracy/{kind}": right[own]}))
+        return found
 
 
 def _share(cases: NDArray[np.float64]) -> Figure:

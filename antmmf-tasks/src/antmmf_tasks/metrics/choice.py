@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from antmmf.cases import Cases
 from antmmf.contracts import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from antmmf_tasks.metrics.intervals import wilson
@@ -43,9 +45,13 @@ class Choice:
 
     def compute(self) -> dict[str, Figure]:
         """The figures of all rows so far; raises ``ComponentError`` for NaN, and for texts of unknown videos."""
+        return {name: _share(values / 100) for cases in self.cases() for name, values in cases.values.items()}
+
+    def cases(self) -> list[Cases]:
+        """What each of a video's own texts adds to the figures."""
         rows = self._store.joined()
         if any(name not in rows for name in NEGATIVE):
-            return {}
+            return []
         ids = {name: as_ids(values) for name, values in rows.items() if not values.is_floating_point()}
         kept = distinct(ids["video_id"])
         known = ids["video_id"][kept]
@@ -54,17 +60,18 @@ class Choice:
         own_video = self._store.row_of(ids["text_video_id"][own], known)
         asked = np.isin(own_video, false_video)
         if not asked.any():
-            return {}
+            return []
         texts = torch.cat([rows["text"][torch.from_numpy(own[asked])], rows["negative"][torch.from_numpy(false)]])
         video_of = torch.from_numpy(np.concatenate([own_video[asked], false_video])).to(texts.device)
-        figures = {}
+        values = {}
         for name, key in (("video", "choice/accuracy"), ("video_shuffled", "choice/shuffled/accuracy")):
             if name in rows:
                 views = rows[name][torch.from_numpy(kept)][video_of]  # (texts, D), or (texts, orders, D)
                 # one product for own and false texts, so that equal texts have equal scores
                 scores = (views.view(len(texts), -1, texts.shape[1]) * texts[:, None]).sum(2)
-                figures[key] = _accuracy(scores, video_of, num_own=int(asked.sum()), num_videos=len(kept))
-        return figures
+                values[key] = 100 * _credit(scores, video_of, num_own=int(asked.sum()), num_videos=len(kept))
+        own = own[asked]
+        return [Cases(ids["text_video_id"][own], ids["text_hash"][own], values)]
 
 
 def _texts(ids: Mapping[str, Ids]) -> tuple[Ids, Ids]:
@@ -76,17 +83,21 @@ def _texts(ids: Mapping[str, Ids]) -> tuple[Ids, Ids]:
     return own, false[np.fromiter((pair not in truth for pair in pairs), dtype=bool, count=len(false))]
 
 
-def _accuracy(scores: Tensor, video_of: Tensor, *, num_own: int, num_videos: int) -> Figure:
+def _share(right: NDArray[np.float64]) -> Figure:
+    low, high = wilson(float(right.sum()), len(right))
+    return Figure(100 * float(right.mean()), 100 * low, 100 * high, len(right))
+
+
+def _credit(scores: Tensor, video_of: Tensor, *, num_own: int, num_videos: int) -> NDArray[np.float64]:
     """Scores (num_own + K, orders) of the own texts, then of the false ones, each for the video in ``video_of``."""
-    right = sum(_num_right(column, video_of, num_own, num_videos) for column in scores.T) / scores.shape[1]
-    low, high = wilson(right, num_own)
-    return Figure(100 * right / num_own, 100 * low, 100 * high, num_own)
+    columns = [_right(column, video_of, num_own, num_videos).cpu().numpy() for column in scores.T]
+    return np.asarray(np.mean(columns, axis=0))
 
 
-def _num_right(scores: Tensor, video_of: Tensor, num_own: int, num_videos: int) -> float:
+def _right(scores: Tensor, video_of: Tensor, num_own: int, num_videos: int) -> Tensor:
     own, false = scores[:num_own], scores[num_own:]
     own_video, false_video = video_of[:num_own], video_of[num_own:]
     best = scores.new_full((num_videos,), -torch.inf).scatter_reduce(0, false_video, false, "amax")
     at_best = scores.new_zeros(num_videos).index_add(0, false_video, (false == best[false_video]).float())
     credit = torch.where(own > best[own_video], 1.0, 1 / (1 + at_best[own_video]))
-    return float(torch.where(own < best[own_video], 0.0, credit).double().sum())
+    return torch.where(own < best[own_video], 0.0, credit).double()

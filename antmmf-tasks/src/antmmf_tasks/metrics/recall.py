@@ -8,6 +8,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from antmmf.cases import Cases
 from antmmf.contracts import Figure
 from pydantic import Field
 from torch import Tensor
@@ -19,6 +20,7 @@ from antmmf_tasks.metrics.scores import Dots, DualSoftmax, Reranked, Scores
 
 Positive = Annotated[int, Field(gt=0)]
 PAIRS = ("pair_text_hash", "pair_video_id", "pair_score", "pair_way")
+CURVE = (1, 2, 3, 5, 10, 20, 50, 100)  # cases have these hits as well, for whoever draws recall over k
 
 
 class Recall:
@@ -57,6 +59,7 @@ class Recall:
         self.l1_scale = l1_scale
         self.dual_softmax = dual_softmax
         self._store = RowStore("recall", ("video", "video_id", "text", "text_video_id", "text_hash"), optional=PAIRS)
+        self._ranks: dict[str, tuple[Ranks, Ids, Ids]] = {}
 
     def names(self) -> list[str]:
         """What ``compute`` may return, without computing it; ``*`` stands for a number."""
@@ -74,6 +77,7 @@ class Recall:
     def reset(self) -> None:
         """Forget all rows."""
         self._store.clear()
+        self._ranks.clear()
 
     def compute(self) -> dict[str, Figure]:
         """The figures of all rows so far; raises ``ComponentError`` for NaN, and for texts of unknown videos."""
@@ -84,6 +88,19 @@ class Recall:
             by_video = np.argsort(table.query, kind="stable")
             video_to_text = rank(v2t, query=table.query[by_video], right=table.caption[by_video])
             found |= {**self._figures(f"{name}t2v", text_to_video), **self._figures(f"{name}v2t", video_to_text)}
+            asked = table.video_ids[table.asked]
+            self._ranks[f"{name}t2v"] = text_to_video, table.video_ids[table.owner], table.hashes
+            self._ranks[f"{name}v2t"] = video_to_text, asked, np.zeros_like(asked)
+        return found
+
+    def cases(self) -> list[Cases]:
+        """What each query adds to the figures that ``compute`` gave, and its hits for a few ``k`` more."""
+        found = []
+        for way, (ranks, ids, part) in self._ranks.items():
+            hits = {k: 100 * ranks.hit(k) for k in sorted({*self.ks, *CURVE})}
+            values = {f"{way}/R{k}": hit for k, hit in hits.items()}
+            values |= {f"{way}/mR": np.mean([hits[k] for k in self.ks], axis=0), f"{way}/MnR": ranks.expected()}
+            found.append(Cases(ids, part, values))
         return found
 
     def _scores(self, table: _Table) -> Iterator[tuple[str, Scores, Scores]]:
@@ -145,7 +162,8 @@ class _Pairs:
 @dataclass(frozen=True)
 class _Table:
     """The different ``video`` (V, D) and captions ``text`` (C, D); right pairs of ``caption`` and ``owner``, sorted
-    by caption; ``asked`` are the videos that have a caption, and ``asked[query]`` is ``owner``."""
+    by caption; ``asked`` are the videos that have a caption, and ``asked[query]`` is ``owner``. ``video_ids`` (V,) are
+    those of the videos, ``hashes`` those of the captions in the right pairs."""
 
     video: Tensor
     text: Tensor
@@ -154,6 +172,8 @@ class _Table:
     asked: Ids
     query: Ids
     pairs: _Pairs | None
+    video_ids: Ids
+    hashes: Ids
 
 
 def _table(store: RowStore) -> _Table:
@@ -173,4 +193,5 @@ def _table(store: RowStore) -> _Table:
         limit, every = int(max(per_query)), len(way) == len(kept) * len(known) and bool((way == 3).all())
         pairs = _Pairs(of_text, of_video, rows["pair_score"], way, limit, every)
     video = rows["video"][torch.from_numpy(kept)]
-    return _Table(video, rows["text"][torch.from_numpy(own[first])], caption, owner, asked, query, pairs)
+    text = rows["text"][torch.from_numpy(own[first])]
+    return _Table(video, text, caption, owner, asked, query, pairs, video_ids[kept], hashes[own])
