@@ -185,6 +185,21 @@ def test_missing_media_are_counted_and_the_first_are_named(folder: Folder) -> No
         list(Captions(data_root_dir=root, split="train").records())
 
 
+def test_files_that_are_there_under_another_ending_are_not_said_to_be_missing(folder: Folder) -> None:
+    names = ("a.ts", "b.M2TS", "song.mp3", "none", "gone.mp3")
+    rows = "".join(f"{name},x,train\n" for name in names)
+    root = folder("media,caption,split\n" + rows, media=names[:-1])
+    with pytest.raises(DataError) as caught:
+        list(Captions(data_root_dir=root, split="train").records())
+    file = root / "captions.csv"
+    told = str(caught.value)
+    assert told.startswith(
+        f"captions train: 1 of 5 media do not exist: gone.mp3 ({file}:6); they should lie in {root}; "
+    )
+    assert "2 of 5 media are there, but must end as one of .mp4, .webm, " in told
+    assert f".avif: song.mp3 ({file}:4), none ({file}:5); missing: drop leaves them out" in told
+
+
 def test_missing_media_are_dropped_on_request_with_one_warning(
     folder: Folder, caplog: pytest.LogCaptureFixture
 ) -> None:

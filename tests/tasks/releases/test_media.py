@@ -39,6 +39,8 @@ def touch(root: Path, *names: str) -> Path:
         ("page/12.mp4", "12.mp4"),
         ("a.b_1_2", "clips/a.b_1_2.avi"),
         ("电影", "x/电影.flv"),
+        ("00017.m2ts", "00017.MTS"),
+        ("news.mp4", "news.ts"),
     ],
 )
 def test_a_video_is_found_by_path_or_by_name_whatever_its_ending(name: str, there: str, tmp_path: Path) -> None:

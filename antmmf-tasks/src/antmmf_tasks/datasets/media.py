@@ -11,7 +11,9 @@ from typing import Any, Literal
 from antmmf.data.sources import member
 from antmmf.errors import DataError, PluginError
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".3gp", ".flv", ".gif", ".mpg", ".mpeg", ".wmv")
+_USUAL_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".3gp", ".flv", ".gif", ".mpg", ".mpeg", ".wmv")
+_RARE_SUFFIXES = (".ts", ".m2ts", ".mts", ".m2v", ".vob", ".ogv", ".asf", ".f4v", ".3g2")
+VIDEO_SUFFIXES = _USUAL_SUFFIXES + _RARE_SUFFIXES
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 SUFFIXES = VIDEO_SUFFIXES + IMAGE_SUFFIXES
 
@@ -32,12 +34,17 @@ class MediaFinder:
         self.root = Path(os.path.abspath(root.expanduser()))
         self._top = os.path.join(self.root, "")
         self._kind = kind
-        self._suffixes = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES, "any": SUFFIXES}[kind]
+        self.suffixes = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES, "any": SUFFIXES}[kind]
         self._there: dict[str, set[str]] = {}
 
     def inside(self, name: str) -> bool:
         """Whether ``name``, taken as a path, does not lead out of the root; links that are in it do not."""
         return os.path.normpath(os.path.join(self._top, name)).startswith(self._top) and "\0" not in name
+
+    def ends_otherwise(self, name: str) -> bool:
+        """Whether a file lies at the path ``name``; of one that is not found it is the ending that is at fault."""
+        folder, _, last = name.rpartition("/")
+        return self.inside(name) and last in self._names_in(folder) and os.path.isfile(self._top + name)
 
     def find(self, name: str) -> str | None:
         """What a record's ``media`` must be for ``name``; None where there is nothing."""
@@ -45,15 +52,15 @@ class MediaFinder:
             name = os.path.normpath(os.path.join(self._top, name)).removeprefix(self._top)
         folder, _, last = name.rpartition("/")
         there = self._names_in(folder)
-        if last in there and (last.lower().endswith(self._suffixes) or self._is_frames(name)):
+        if last in there and (last.lower().endswith(self.suffixes) or self._is_frames(name)):
             return f"{self._top}{name}"
         stem = last
-        for suffix in self._suffixes:
+        for suffix in self.suffixes:
             if last.lower().endswith(suffix):
                 stem = last[: -len(suffix)]
                 break
         for other in (stem, last):
-            for suffix in self._suffixes:
+            for suffix in self.suffixes:
                 if other + suffix in there:
                     return f"{self._top}{folder}/{other}{suffix}" if folder else f"{self._top}{other}{suffix}"
         return self._elsewhere.get(stem) or self._elsewhere.get(last) or self._in_lmdb(stem)
@@ -94,7 +101,7 @@ class MediaFinder:
             for name in sorted(files):
                 stem, suffix = os.path.splitext(name)
                 suffix = suffix.lower()
-                if suffix in self._suffixes:
+                if suffix in self.suffixes:
                     found.setdefault(stem, os.path.join(folder, name))
                 elif suffix == ".tar":
                     self._add_members(Path(folder, name), found)
@@ -108,7 +115,7 @@ class MediaFinder:
             with tarfile.open(tar, "r:") as archive:  # parts of a compressed one could not be read in place
                 for info in archive:
                     stem, suffix = os.path.splitext(os.path.basename(info.name))
-                    if info.isreg() and suffix.lower() in self._suffixes:
+                    if info.isreg() and suffix.lower() in self.suffixes:
                         found.setdefault(
                             stem, member(str(tar), name=info.name, offset=info.offset_data, size=info.size)
                         )

@@ -103,12 +103,20 @@ class Release(ABC):
 
     def _tell_absent(self, name: str, count: int) -> None:
         """Say once which media are missing; ``DataError`` unless they are to be dropped and something is left."""
-        first = ", ".join(f"{media} ({place})" for media, place in islice(self._absent.items(), _NUM_NAMED))
-        rest = len(self._absent) - _NUM_NAMED
-        summary = (
-            f"{name}: {len(self._absent)} of {len(self._found)} media do not exist: {first}"
-            f"{f' and {rest} more' if rest > 0 else ''}; they should lie in {self.media_dir}"
-        )
+        ends_otherwise = {media: place for media, place in self._absent.items() if self._finder.ends_otherwise(media)}
+        gone = {media: place for media, place in self._absent.items() if media not in ends_otherwise}
+        told = []
+        if gone:
+            told.append(
+                f"{len(gone)} of {len(self._found)} media do not exist: {_first(gone)}; "
+                f"they should lie in {self.media_dir}"
+            )
+        if ends_otherwise:
+            told.append(
+                f"{len(ends_otherwise)} of {len(self._found)} media are there, but must end as one of "
+                f"{', '.join(self._finder.suffixes)}: {_first(ends_otherwise)}"
+            )
+        summary = f"{name}: {'; '.join(told)}"
         if self.missing == "fail":
             raise DataError(f"{summary}; missing: drop leaves them out", reason="missing")
         if not count:
@@ -194,6 +202,13 @@ class Release(ABC):
                 inside = sorted(entry.path for entry in entries if entry.is_dir() and entry.name[0] != ".")
                 found += map(Path, inside[: _NUM_FOLDERS - len(found)])
         return found
+
+
+def _first(named: Mapping[str, str]) -> str:
+    """The first few names and where they stand."""
+    shown = ", ".join(f"{name} ({place})" for name, place in islice(named.items(), _NUM_NAMED))
+    rest = len(named) - _NUM_NAMED
+    return f"{shown} and {rest} more" if rest > 0 else shown
 
 
 def need(values: object, field: str, place: str) -> object:
