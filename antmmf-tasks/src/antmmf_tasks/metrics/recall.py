@@ -16,7 +16,7 @@ from torch import Tensor
 from antmmf_tasks.metrics.intervals import bootstrap_means, bootstrap_median
 from antmmf_tasks.metrics.ranks import Ranks, rank
 from antmmf_tasks.metrics.rows import Ids, RowStore, as_ids, distinct
-from antmmf_tasks.metrics.scores import Dots, DualSoftmax, Reranked, Scores
+from antmmf_tasks.metrics.scores import DualSoftmax, Reranked, Scores, both_ways
 
 Positive = Annotated[int, Field(gt=0)]
 PAIRS = ("pair_text_hash", "pair_video_id", "pair_score", "pair_way")
@@ -105,7 +105,7 @@ class Recall:
 
     def _scores(self, table: _Table) -> Iterator[tuple[str, Scores, Scores]]:
         """Each kind of score: its name, and those of captions with videos and of videos with captions."""
-        ways: tuple[Scores, Scores] = Dots(table.text, table.video), Dots(table.video[table.asked], table.text)
+        ways = both_ways(table.text, table.video, torch.from_numpy(table.asked))
         yield "", *ways
         if self.dual_softmax is not None:
             yield "dsl/", *_dual(ways, self.dual_softmax)

@@ -41,14 +41,51 @@ class Dots:
 
     def __init__(self, queries: Tensor, candidates: Tensor) -> None:
         self.num_queries, self.num_candidates = len(queries), len(candidates)
-        table, copy_of = torch.unique(candidates, dim=0, return_inverse=True)
-        self._copy_of = copy_of if len(table) < len(candidates) else None
-        self._queries, self._table = queries, candidates if self._copy_of is None else table
+        self._queries = queries
+        self._table, self._copy_of = _different(candidates)
 
     def rows(self, start: int, stop: int) -> Tensor:
         """The scores of consecutive queries."""
         scores = self._queries[start:stop] @ self._table.T
         return scores if self._copy_of is None else scores[:, self._copy_of]
+
+
+class Table:
+    """Scores that are all there, (Q, M)."""
+
+    def __init__(self, scores: Tensor) -> None:
+        self.num_queries, self.num_candidates = scores.shape
+        self._scores = scores
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """The scores of consecutive queries."""
+        return self._scores[start:stop]
+
+
+def both_ways(text: Tensor, video: Tensor, asked: Tensor) -> tuple[Scores, Scores]:
+    """Dot products of texts (N, D) with videos (B, D), and of the videos ``asked`` with texts; of few, one product."""
+    if len(text) * len(video) > CHUNK_SCORES:
+        return Dots(text, video), Dots(video[asked], text)
+    (texts, of_text), (videos, of_video) = _different(text), _different(video)
+    scores = texts @ videos.T
+    scores = scores if of_text is None else scores[of_text]
+    scores = scores if of_video is None else scores[:, of_video]
+    return Table(scores), Table(scores.T[asked])
+
+
+def _different(vectors: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Each different row once, and which of them each row is; the rows as they are, and None, where all differ."""
+    if len(torch.unique(_hashes(vectors))) == len(vectors):
+        return vectors, None
+    table, copy_of = torch.unique(vectors, dim=0, return_inverse=True)
+    return table, copy_of
+
+
+def _hashes(vectors: Tensor) -> Tensor:
+    """A number for each row (N,), the same for the same bits; sorting whole rows takes longer than ranking them."""
+    bits = vectors.contiguous().view(torch.int32 if vectors.element_size() == 4 else torch.int64)
+    odd = torch.randint(1 << 62, (bits.shape[1],), generator=torch.Generator().manual_seed(0)) | 1
+    return torch.cat([(part.long() * odd.to(part.device)).sum(1) for part in torch.split(bits, 1 << 12)])
 
 
 class Reranked:
