@@ -233,6 +233,13 @@ def test_a_long_text_is_read_in_a_drawn_window(assets: RunAssets) -> None:
     assert tokenizer.window("a star", 3) == tokenizer(["a star"])[0]
 
 
+def test_a_text_longer_than_the_positions_is_refused_before_there_is_one(assets: RunAssets) -> None:
+    small = {"name": "google/bert_uncased_L-2_H-128_A-2", "pretrained": False, "assets": assets}
+    Bert(**small, max_length=512)  # type: ignore[arg-type]
+    with pytest.raises(ComponentError, match=r"max_length must be at most the 512 positions of google/bert\S+, is 513"):
+        Bert(**small, max_length=513)  # type: ignore[arg-type]
+
+
 def test_a_vision_model_is_refused(tmp_path: Path, assets: RunAssets) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(ComponentError, match="must be bert or roberta or xlm-roberta here, is 'vit'"):

@@ -350,6 +350,31 @@ def test_weights_are_factors() -> None:
     assert float(second["gvtm"]) == pytest.approx(3 * float(first["gvtm"]), rel=1e-12)
 
 
+def test_no_momentum_encoder_is_made_where_the_contrast_is_off() -> None:
+    moco = {"video_queue": 40, "text_queue": 20}
+    task = only("match", contrast=Moco(**moco))
+    assert not [name for name in task.state_dict() if name.startswith(("keys.", "contrast."))]
+    assert task.followers == ()
+    assert "key_text" not in task.encode(batch_of(task)).extras
+    task.after_step()
+    task.after_load(())
+    assert [name for name in only("contrast", contrast=Moco(**moco)).state_dict() if name.startswith("keys.")]
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"), [(("mlm",), 1), (("gvtm",), 2), (("mlm", "gvtm"), 2), (("mlm", "gvtm", "match"), GROUP)]
+)
+def test_no_pair_is_read_that_no_loss_asks_for(
+    names: tuple[str, ...], pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = only(*names, matching=Matching(group=GROUP))
+    read = []
+    usual = type(task.text).fuse  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(task.text), "fuse", lambda self, *args: read.append(len(args[0])) or usual(self, *args))
+    related(task, batch_of(task))
+    assert sum(read) == pairs * BATCH
+
+
 def test_local_matching_takes_no_pass_of_the_text_encoder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Upstream has a third one, of the text with its masks undone."""
     passes = []

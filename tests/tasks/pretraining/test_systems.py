@@ -9,6 +9,7 @@ import pytest
 import torch
 from antmmf.assets import RunAssets
 from antmmf.contracts import Encoded
+from antmmf.errors import ComponentError
 from antmmf.task import Features, Share
 from antmmf_tasks.losses.infonce import InfoNCE
 from antmmf_tasks.pretraining.settings import HardSamples, Masking, Matching, Weights
@@ -76,6 +77,32 @@ def test_the_cross_encoder_of_snp_is_the_text_encoder(both: tuple[Snps3, Snps3])
     assert fusion_of(p3e.vision, p3e.text, p3e.fusion) is p3e.fusion
     own = {id(parameter) for parameter in p3e.fusion.parameters()}  # type: ignore[union-attr]
     assert own.isdisjoint(id(parameter) for parameter in p3e.text.parameters())  # type: ignore[attr-defined]
+
+
+def test_a_cross_encoder_must_have_the_words_of_the_texts() -> None:
+    """Else it would read other words behind the ids, or none at all, without a sign."""
+    small = {"name": "google/bert_uncased_L-2_H-128_A-2", "pretrained": False, "video_dim": 768}
+    text = Bert(**small, assets=RunAssets(texts=lambda: iter(["a dog runs"])))  # type: ignore[arg-type]
+    fusion = BertFusion(**small, assets=RunAssets(texts=lambda: iter(["a cat"])))  # type: ignore[arg-type]
+    assert fusion_of(Grid(), text, None) is text
+    words = rf"must know the text encoder's {len(text.tokenizer)} words, its own are {len(fusion.tokenizer)}"
+    with pytest.raises(ComponentError, match=words):
+        fusion_of(Grid(), text, fusion)
+
+
+def test_masking_by_attention_is_refused_at_once_where_the_text_encoder_gives_none() -> None:
+    small = {"name": "google/bert_uncased_L-2_H-128_A-2", "pretrained": False, "video_dim": 768}
+    assets = RunAssets(texts=lambda: iter(["a dog runs"]))
+    parts = {"vision": Grid(), "contrast": InfoNCE(), "assets": assets, "dim": 128}
+
+    def make(*, attention: bool, **settings: Any) -> Snps3:
+        return Snps3(text=Bert(**small, attention=attention, assets=assets), **parts, **settings)  # type: ignore[arg-type]
+
+    with pytest.raises(ComponentError, match=r"masking\.attentive above 0 needs a text encoder that gives attention"):
+        make(attention=False)
+    assert make(attention=True).text.training  # type: ignore[attr-defined]
+    make(attention=False, masking=Masking(attentive=0))
+    make(attention=False, weights=Weights(match=0, gvtm=0, mlm=0))  # nothing reads the masked copy with a video
 
 
 # --- hard samples -----------------------------------------------------------------------------------------------------

@@ -73,10 +73,22 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     short.write_text("[[]]")
     with pytest.raises(DataError, match=r"short\.json: must have a list of mates for each of 6 words, has 1"):
         read(table(tmp_path), short)
+    with pytest.raises(DataError, match=r"words\.json: name must be a list of words, has None"):
+        read(table(tmp_path, name=[*NAMES[:5], None]))
+    with pytest.raises(DataError, match=r"words\.json: total_count must be a list of numbers, has '9'"):
+        read(table(tmp_path, total_count=[0, "9", 2, 7, 2, 8]))
+    short.write_text(json.dumps([[], ["man", None], "man", [], [], []]))
+    with pytest.raises(DataError, match=r"short\.json: mates must be a list of words for each word"):
+        read(table(tmp_path), short)
     with pytest.raises(DataError, match="must be a JSON object, is a list"):
         read(short)
     with pytest.raises(DataError, match="must be a table of significant words"):
         read(tmp_path / "nowhere.json")
+
+
+def test_mates_belong_to_a_table() -> None:
+    with pytest.raises(ComponentError, match=r"mates: mates\.json has no names of its own"):
+        significant_words(TOKENIZER, assets(), table=None, mates=Path("mates.json"), top_k=3)
 
 
 def test_a_tokenizer_that_cannot_find_them_needs_a_table() -> None:

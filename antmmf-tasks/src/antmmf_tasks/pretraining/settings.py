@@ -11,9 +11,9 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class Settings(BaseModel):
-    """Base of the groups: unknown keys are errors, values do not change."""
+    """Base of the groups: unknown keys are errors, values do not change, numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Weights(Settings):

@@ -30,6 +30,8 @@ def significant_words(
     AntMMF's ``vocab_simi_list_new.json``, where the table has none. Words that are not one token are left out.
     Raises ``DataError`` for a file that is not one of these.
     """
+    if table is None and mates is not None:
+        raise ComponentError(f"mates: {mates} has no names of its own; say with words which table it belongs to")
 
     def make(texts: Iterator[str]) -> Json:
         if table is None:
@@ -54,11 +56,18 @@ def _read(table: Path, mates: Path | None, tokenizer: Tokenizer, top_k: int) -> 
         len(names) == len(counts) == len(ranks)
     ):
         raise DataError(f"{table}: must have the columns name, total_count and rank of equal length")
+    for column, values, kind in (("name", names, str), ("total_count", counts, (int, float)), ("rank", ranks, int)):
+        odd = [value for value in values if not isinstance(value, kind)]
+        if odd:
+            wanted = "words" if kind is str else "numbers"
+            raise DataError(f"{table}: {column} must be a list of {wanted}, has {odd[0]!r}")
     lemmas = _json(mates, list) if mates is not None else columns.get("mates", [])
     if lemmas and len(lemmas) != len(names):
         raise DataError(
             f"{mates or table}: must have a list of mates for each of {len(names)} words, has {len(lemmas)}"
         )
+    if not all(isinstance(row, list) and all(isinstance(word, str) for word in row) for row in lemmas):
+        raise DataError(f"{mates or table}: mates must be a list of words for each word")
     ids: dict[str, int | None] = {}
 
     def id_of(word: str) -> int | None:

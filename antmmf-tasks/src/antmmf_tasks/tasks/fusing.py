@@ -13,7 +13,7 @@ from torch import Tensor, nn
 def fusion_of(vision: VisionEncoder, text: TextEncoder, fusion: FusionEncoder | None) -> FusionEncoder:
     """The module that reads texts together with videos: ``fusion``, else the text encoder itself.
 
-    Raises ``ComponentError`` where that cannot, or where it does not fit ``vision``.
+    Raises ``ComponentError`` where that cannot, or where it does not fit ``vision``, or the words of ``text``.
     """
     if fusion is None and not hasattr(text, "fuse"):
         raise ComponentError(
@@ -26,6 +26,12 @@ def fusion_of(vision: VisionEncoder, text: TextEncoder, fusion: FusionEncoder | 
         raise ComponentError(
             f"the encoder that fuses must take video tokens of size {vision.dim}, takes {taken}; "
             f"set model_attributes.{block}.params.video_dim to {vision.dim}"
+        )
+    own = getattr(fusion, "tokenizer", text.tokenizer)
+    if len(own) != len(text.tokenizer):
+        raise ComponentError(
+            f"the fusion encoder must know the text encoder's {len(text.tokenizer):,} words, its own are {len(own):,}: "
+            "give both blocks of model_attributes the same name and vocabulary"
         )
     return found
 

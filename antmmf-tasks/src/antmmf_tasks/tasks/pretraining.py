@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from antmmf.batch import Batch
@@ -98,6 +98,12 @@ class Pretraining(ContrastiveTask):
                 raise ComponentError(f"mlm_text needs the word table of {type(text).__name__}, which has none")
             self.text_words = MaskedWords(text.dim, len(text.vocabulary))
         if self._fuses:
+            if self._masking.attentive > 0 and not _gives_attention(text):
+                raise ComponentError(
+                    "masking.attentive above 0 needs a text encoder that gives attention, "
+                    f"{type(text).__name__} gives none: set it to 0, or, for bert, "
+                    "model_attributes.text_encoder.params.attention to true"
+                )
             fusing = fusion_of(vision, text, self.fusion)
             self.fused_pooler = FusedPooler(fusing)
             self.match_head = MatchHead(fusing.dim, dropout=dropout) if self.weights["match"] else None
@@ -106,10 +112,12 @@ class Pretraining(ContrastiveTask):
             self.clip_order = ClipOrder(fusing.dim, max_clips=16) if self.weights["clip_order"] else None
         if self.weights["lvwm"] and text.dim != dim:
             raise ComponentError(f"lvwm compares words with clips: dim must be the text's {text.dim}, is {dim}")
-        if isinstance(self.contrast, Moco):
+        if isinstance(self.contrast, Moco) and self.weights["contrast"]:
             self.contrast.build(dim)
-            self.keys = MomentumEncoders(self)
+            self.keys: MomentumEncoders | None = MomentumEncoders(self)
             self.followers = ("keys",)
+        else:
+            self.keys = None
         self._new_keys: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -153,7 +161,7 @@ class Pretraining(ContrastiveTask):
         if self.weights["lvwm"]:
             places = batch.extras["word_places"][..., None].expand(-1, -1, text.tokens.shape[2])
             extras["words"] = text.tokens.gather(1, places)  # (N, K, D)
-        if isinstance(self.contrast, Moco):
+        if self.keys is not None:
             extras["key_clips"], extras["key_text"] = self.keys(batch)
         vectors = unit(self.text_projection(text.pooled))
         return Features(unit(clips.mean(1)), vectors, batch.owner, extras, terms)
@@ -161,12 +169,7 @@ class Pretraining(ContrastiveTask):
     def _for_fusing(self, batch: Batch, text: Encoded, video: Encoded) -> dict[str, Tensor]:
         tokens, labels = batch.extras["masked"], batch.extras["labels"]
         if self._masking.attentive > 0:
-            if text.attention is None:
-                name = type(self.text).__name__
-                raise ComponentError(
-                    f"attentive masking needs a text encoder that gives attention, {name} gives none: set masking."
-                    "attentive to 0, or, for bert, model_attributes.text_encoder.params.attention to true"
-                )
+            assert text.attention is not None
             hidden = batch.token_mask & batch.extras["is_word"]
             noise, mask_id = batch.extras["noise"], self.text.tokenizer.mask_id
             attended, of_attended = mask_attended(
@@ -201,8 +204,9 @@ class Pretraining(ContrastiveTask):
             near = (features.text[rows, None] * features.video[videos]).sum(2).detach() / 0.05
         wrong = wrong_column(real, right, draws[rows], near)
         has_wrong = real.scatter(1, right[:, None], False).any(1)
-        if not self.weights["match"]:  # then two pairs of each text suffice
-            videos = torch.stack([owner[rows], videos.gather(1, wrong[:, None])[:, 0]], dim=1)
+        if not self.weights["match"]:  # then the own pair of each text suffices, and a wrong one for gvtm
+            pair = torch.stack([owner[rows], videos.gather(1, wrong[:, None])[:, 0]], dim=1)
+            videos = pair if self.weights["gvtm"] else pair[:, :1]
             right, wrong = torch.zeros_like(right), torch.ones_like(wrong)
         facts = {"right": right, "wrong": wrong, "has_wrong": has_wrong & share.real}
         facts |= {"order": order[rows], "real": share.real}
@@ -357,7 +361,7 @@ class Pretraining(ContrastiveTask):
 
     def after_step(self) -> None:
         """The momentum encoders follow, and the keys of this step enter the queues."""
-        if isinstance(self.contrast, Moco):
+        if isinstance(self.contrast, Moco) and self.keys is not None:
             self.keys.follow(self, self.contrast.momentum)
             if self._new_keys is not None:
                 self.contrast.remember(*self._new_keys)
@@ -365,8 +369,22 @@ class Pretraining(ContrastiveTask):
 
     def after_load(self, taken: Collection[str]) -> None:
         """Momentum encoders that a checkpoint did not have begin as copies."""
-        if isinstance(self.contrast, Moco) and not any(name.startswith("keys.") for name in taken):
+        if self.keys is not None and not any(name.startswith("keys.") for name in taken):
             self.keys.copy(self)
+
+
+@torch.no_grad()
+def _gives_attention(text: TextEncoder) -> bool:
+    """Asked of an empty text, without dropout: no draw is taken from what comes after."""
+    tokens = torch.tensor(text.tokenizer([""]))
+    if tokens.is_meta:  # nothing can be asked there, where parameters are counted
+        return True
+    module = cast(nn.Module, text)
+    training = module.training
+    module.eval()
+    encoded = text(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    module.train(training)
+    return encoded.attention is not None
 
 
 def _num_owners(features: Features) -> Tensor:

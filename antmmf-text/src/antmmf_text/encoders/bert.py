@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from antmmf.contracts import Assets, Encoded
+from antmmf.errors import ComponentError
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -152,6 +153,9 @@ class Bert(_BertNetwork):
             video_dim=video_dim,
             assets=assets,
         )
+        positions = self.bert.config.max_position_embeddings - self._first_position
+        if max_length > positions:
+            raise ComponentError(f"max_length must be at most the {positions} positions of {name}, is {max_length}")
         self._pool, self._attention = pool, attention
         if pool != "pooler":
             self.pooler = None
