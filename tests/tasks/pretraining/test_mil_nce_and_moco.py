@@ -131,6 +131,16 @@ def test_the_oldest_keys_make_room() -> None:
     assert {tuple(row) for row in loss.text_keys.tolist()} == {tuple(row) for row in many[-4:].tolist()}
 
 
+def test_keys_that_overflowed_do_not_enter_the_queues() -> None:
+    loss = moco()
+    first = loss.text_keys.clone()
+    keys = unit(3, 8, seed=5)
+    keys[1, 4] = math.inf
+    loss.remember(unit(1, 2, 8, seed=4) * math.nan, keys)
+    torch.testing.assert_close(loss.text_keys, torch.stack([keys[0], first[1], keys[2], first[3]]))
+    assert loss.video_keys.isfinite().all()
+
+
 def test_moco_needs_keys() -> None:
     with pytest.raises(ComponentError, match="needs momentum encoders"):
         moco()(unit(2, 8), unit(2, 8), torch.arange(2))

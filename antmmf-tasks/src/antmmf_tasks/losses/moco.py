@@ -72,11 +72,15 @@ class Moco(nn.Module):
 
     @torch.no_grad()
     def remember(self, key_video: Tensor, key_text: Tensor) -> None:
-        """Put the keys of a batch, clips (B, C, D) and texts (N, D), in the place of the oldest ones."""
+        """Put the keys of a batch, clips (B, C, D) and texts (N, D), in the place of the oldest ones.
+
+        A key that is not finite (half precision overflows) does not: it would spoil every later step.
+        """
         marks: Tensor = self.get_buffer("places")
         for number, (name, keys) in enumerate((("video", key_video.flatten(0, 1)), ("text", key_text))):
             queue = self.get_buffer(f"{name}_keys")
             newest = keys[-len(queue) :].to(queue.dtype)
             places = (marks[number] + torch.arange(len(newest), device=queue.device)) % len(queue)
-            queue[places] = newest
+            finite = newest.isfinite().all(1, keepdim=True)
+            queue[places] = torch.where(finite, newest, queue[places])
             marks[number] = (marks[number] + len(newest)) % len(queue)
