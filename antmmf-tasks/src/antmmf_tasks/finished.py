@@ -51,9 +51,14 @@ class FinishedRun:
         return cast(dict[str, Any], read_file(path, name=str(path)).values)
 
     @cached_property
+    def results(self) -> dict[str, Any]:
+        """What stands in ``results.json``."""
+        return read_results(self.folder)
+
+    @property
     def figures(self) -> dict[str, dict[str, Any]]:
         """Each figure's value, low, high and n, by name."""
-        return cast(dict[str, dict[str, Any]], read_results(self.folder)["figures"])
+        return cast(dict[str, dict[str, Any]], self.results["figures"])
 
     @property
     def seed(self) -> int:

@@ -1,0 +1,1 @@
+"""Callbacks: who listens to a run's events."""

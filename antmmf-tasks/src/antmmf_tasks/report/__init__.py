@@ -1,0 +1,1 @@
+"""One page a run: curves, confusions, and what it got wrong."""
