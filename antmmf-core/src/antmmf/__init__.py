@@ -41,6 +41,9 @@ if TYPE_CHECKING:  # for type checkers only; a test compares this list with the 
     from antmmf.errors import DataError as DataError
     from antmmf.errors import PluginError as PluginError
     from antmmf.hookspecs import hookimpl as hookimpl
+    from antmmf.inference.model import Answer as Answer
+    from antmmf.inference.model import Model as Model
+    from antmmf.inference.model import load as load
     from antmmf.task import ContrastiveTask as ContrastiveTask
     from antmmf.task import Features as Features
     from antmmf.task import Share as Share
@@ -80,6 +83,7 @@ _HOMES = {
     "antmmf.batch": ("Batch",),
     "antmmf.task": ("ContrastiveTask", "Features", "Share", "Task", "TaskOutput"),
     "antmmf.hookspecs": ("hookimpl",),
+    "antmmf.inference.model": ("Answer", "Model", "load"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
 from itertools import takewhile
@@ -42,7 +42,7 @@ def split_rows(
     task.eval()
     try:
         with torch.no_grad(), autocast(device, amp):
-            parts = _rows(task, _batches(task, loader, world, stop), device)
+            parts = batch_rows(task, _batches(task, loader, world, stop), device)
             if world.exchange([stop()]).any():
                 raise StoppedError
             rows = _gathered(parts, loader, world)
@@ -82,7 +82,10 @@ def autocast(device: torch.device | str, amp: torch.dtype | None) -> AbstractCon
     return nullcontext() if amp is None else torch.autocast(torch.device(device).type, dtype=amp)
 
 
-def _rows(task: Task, batches: Iterator[tuple[Batch, bool]], device: torch.device | str) -> dict[str, list[Tensor]]:
+def batch_rows(
+    task: Task, batches: Iterable[tuple[Batch, bool]], device: torch.device | str
+) -> dict[str, list[Tensor]]:
+    """The rows of each batch on the CPU, by name; of one that is a ghost they are left out."""
     parts: dict[str, list[Tensor]] = {}
     for batch, is_ghost in batches:
         output = task(batch.to(device, non_blocking=True))

@@ -30,21 +30,14 @@ from antmmf.ema import Ema
 from antmmf.errors import AntmmfError, ConfigError, Problem
 from antmmf.evaluate import measure, monitored_fault, split_rows
 from antmmf.freeze import freeze
+from antmmf.inference.features import use_features
 from antmmf.memory import is_out_of_memory
 from antmmf.optim import Group, build_optimizer, parameter_groups
 from antmmf.origin import Origin, find_origin
 from antmmf.plan import ENCODERS, NO_FP16, SPLITS, RunPlan
 from antmmf.plugins import register
 from antmmf.predict import write_predictions
-from antmmf.run_data import (
-    build_loader,
-    datasets_of,
-    lengths,
-    num_workers,
-    open_indexes,
-    open_quarantine,
-    run_assets,
-)
+from antmmf.run_data import build_loader, datasets_of, lengths, num_workers, open_indexes, open_quarantine, run_assets
 from antmmf.run_folder import carried_files, choose_folder, write_results, write_start
 from antmmf.step import Step
 from antmmf.task import Task
@@ -210,6 +203,7 @@ def assemble(
         transfer = take_weights(task, weights_of(origin.checkpoint), source=source, min_coverage=train.min_coverage)
         task.after_load(transfer.taken)
         notes += transfer.lines()
+    notes += use_features(plan, task, origin)
     amp = amp_type(train.enable_amp, device)
     model = _parallel(plan, task, world, device, amp)
     quarantine = open_quarantine(plan, folder, world)

@@ -24,6 +24,7 @@ from antmmf.data.sources import Sources
 from antmmf.device import num_cores
 from antmmf.distributed.world import World
 from antmmf.errors import ConfigError, Problem
+from antmmf.inference.features import StoredFeatures
 from antmmf.plan import SPLITS, DataPlan, RunPlan
 from antmmf.registry import prepare_process
 from antmmf.run_folder import source_hash
@@ -72,9 +73,11 @@ def run_assets(
     def all_of(read: Callable[[Index], Iterator[str]]) -> Iterator[str]:
         if "train" not in indexes:
             path = ("training_parameters", "resume_file")
-            message = "its checkpoint lacks something that the model is made from, such as a vocabulary; retrain it"
+            is_given = plan.config.training_parameters.resume_file is not None
+            fault = "its checkpoint lacks" if is_given else "must be given, for it brings"
+            message = f"{fault} something that the model is made from, such as a vocabulary" + "; retrain it" * is_given
             raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
-        return chain.from_iterable(read(indexes[name]) for name in plan.parts("train"))
+        yield from chain.from_iterable(read(indexes[name]) for name in plan.parts("train"))
 
     return RunAssets(saved, texts=lambda: all_of(Index.texts), answers=lambda: all_of(Index.answers), made=made)
 
@@ -98,11 +101,12 @@ def sample_reader(
     """What reads the samples of a data set, as in training or as in evaluation."""
     block = plan.train_block(name) if train and name in plan.parts("train") else TrainBlock(type=name)
     transform = plan.inputs.get("train_transform" if train else "eval_transform")
-    reader, timeout = plan.inputs["reader"], plan.config.input_attributes.read_timeout
+    reader, inputs = plan.inputs["reader"], plan.config.input_attributes
+    own = StoredFeatures(Path(inputs.features).expanduser()) if inputs.features else reader.build()
     return SampleReader(
         index,
-        dataset=plan.datasets[name].build(),
-        reader=protected(reader.build(), timeout=timeout, setup=_worker_setup(plan)),
+        dataset=plan.datasets[name].build() if train else None,
+        reader=protected(own, timeout=inputs.read_timeout, setup=worker_setup(plan)),
         reader_name=reader.full_name,
         sampler=plan.inputs.get(f"sampler.{name}", plan.inputs["sampler"]).build(),
         transform=transform.build() if transform else None,
@@ -148,7 +152,7 @@ def build_loader(
         shuffle=plan.config.input_attributes.shuffle,
         prefetch=sources.prefetch if is_train else None,
         weights=[weight for weight in weights if weight] or None,
-        worker_setup=_worker_setup(plan),
+        worker_setup=worker_setup(plan),
     )
 
 
@@ -171,7 +175,8 @@ def num_workers(plan: RunPlan, device: torch.device, world: World) -> int:
     return 0 if device.type == "cpu" else min(_MOST_WORKERS, max(1, num_cores() // world.num_local - 1))
 
 
-def _worker_setup(plan: DataPlan) -> Callable[[], None]:
+def worker_setup(plan: DataPlan) -> Callable[[], None]:
+    """What a loader's worker does before anything is unpickled there."""
     return functools.partial(prepare_process, [str(module.__file__) for module in plan.registry.files])
 
 

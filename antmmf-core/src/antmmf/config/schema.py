@@ -82,6 +82,9 @@ class InputAttributes(Section):
     sampler: Block = Field(default=Block(type="antmmf-vision:segments"), description="picks the frames")
     train_transform: Block | None = Field(default=None, description="augments training clips")
     eval_transform: Block | None = Field(default=None, description="fits evaluation clips to the model")
+    features: str | None = Field(
+        default=None, description="what antmmf embed --features wrote, in the place of the frozen vision encoder"
+    )
     read_timeout: Annotated[float, Field(gt=0)] | None = Field(
         default=60.0, description="seconds a file may take in the reader's own process; none: no process of its own"
     )

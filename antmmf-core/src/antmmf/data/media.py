@@ -22,6 +22,7 @@ class SampleReader:
 
     Every draw is a function of (``seed``, epoch, sample id, what it is for), so a sample is the same whoever reads it
     and whenever. With ``train`` false nothing is drawn: samplers and transforms get no generator, all texts are taken.
+    ``dataset`` is needed for its ``draw``, in training.
     In training a sample gets ``num_texts`` of its record's texts; with ``by_caption`` each text is an item of its own,
     else each record.
     """
@@ -30,7 +31,7 @@ class SampleReader:
         self,
         index: Index,
         *,
-        dataset: Dataset,
+        dataset: Dataset | None,
         reader: FrameReader,
         reader_name: str,
         sampler: Sampler,
@@ -107,6 +108,10 @@ class SampleReader:
         return record
 
     def _frames(self, record: Record, epoch: int, id: int) -> Tensor:
+        packed = getattr(self.reader, "packed", None)
+        if packed is not None:  # what an encoder made of them (antmmf.features)
+            stored: Tensor = packed(id, record.key)
+            return stored
         shape: tuple[int, int] = (0, 0)
 
         def pick(times: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ NUM_SHOWN = 10
 
 
 def rankings(rows: Mapping[str, Tensor], record: Callable[[int], Record]) -> Iterator[dict[str, Any]]:
-    """``{query, truth, ranked: [{key, score}]}`` for each text, then ``{video, truth, ranked: [{text, key, score}]}``
+    """``{query, truth, ranked: [{key, score}]}`` for each text, then ``{video, texts, ranked: [{text, key, score}]}``
     for each video; ``rows`` are those of ``Retrieval``, ``record`` gives the record with a sample id.
     """
     keys = [record(id).key for id in rows["video_id"].tolist()]
@@ -27,19 +27,19 @@ def rankings(rows: Mapping[str, Tensor], record: Callable[[int], Record]) -> Ite
     for id in owners:  # all texts of a video, in the record's order
         texts.append(record(id).texts[seen[id]])
         seen[id] += 1
-    of_text, of_video = _scores(rows)
-    for number, scores, found in _best(of_text):
+    of_text, of_video = scores_of(rows)
+    for number, scores, found in best(of_text):
         ranked = [{"key": keys[i], "score": score} for i, score in zip(found, scores, strict=True)]
         yield {"query": texts[number], "truth": record(owners[number]).key, "ranked": ranked}
-    for number, scores, found in _best(of_video):
+    for number, scores, found in best(of_video):
         ranked = [
             {"text": texts[i], "key": record(owners[i]).key, "score": score}
             for i, score in zip(found, scores, strict=True)
         ]
-        yield {"video": keys[number], "truth": list(record(int(rows["video_id"][number])).texts), "ranked": ranked}
+        yield {"video": keys[number], "texts": list(record(int(rows["video_id"][number])).texts), "ranked": ranked}
 
 
-def _scores(rows: Mapping[str, Tensor]) -> tuple[Scores, Scores]:
+def scores_of(rows: Mapping[str, Tensor]) -> tuple[Scores, Scores]:
     """Of texts with videos and of videos with texts, by the cross encoder where it read them."""
     first = Dots(rows["text"], rows["video"]), Dots(rows["video"], rows["text"])
     if "pair_score" not in rows:
@@ -66,9 +66,9 @@ def _copies(known: Ids, wanted: Ids) -> tuple[Ids, Ids]:
     return order[low[pair] + within], pair
 
 
-def _best(scores: Scores) -> Iterator[tuple[int, list[float], list[int]]]:
+def best(scores: Scores, num: int = NUM_SHOWN) -> Iterator[tuple[int, list[float], list[int]]]:
     """Each query's number with the scores and numbers of its best candidates."""
     for start, part in chunks(scores):
-        best, found = torch.topk(part, min(NUM_SHOWN, part.shape[1]), dim=1)
-        for row, (values, places) in enumerate(zip(best.tolist(), found.tolist(), strict=True)):
+        highest, found = torch.topk(part, min(num, part.shape[1]), dim=1)
+        for row, (values, places) in enumerate(zip(highest.tolist(), found.tolist(), strict=True)):
             yield start + row, values, places

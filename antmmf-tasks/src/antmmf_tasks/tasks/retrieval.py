@@ -100,7 +100,7 @@ class Retrieval(ContrastiveTask):
             return TaskOutput(terms=self.loss(features))
         rows = text_rows(features, batch)
         rows |= {"video": features.video, "video_id": batch.ids}
-        if self.shuffle_control:
+        if self.shuffle_control and batch.extras["frame_order"].shape[1] > 1:  # else there is no other order
             order = batch.extras["frame_order"]  # and the same order backwards: what one gains by luck the other loses
             shuffled = [_reorder(batch.frames, order), _reorder(batch.frames, order.flip(1))]
             videos = [self._video(self.vision(frames, batch.sizes)) for frames in shuffled]

@@ -1,0 +1,1 @@
+"""A trained model in use, and what a frozen encoder saw stored for training."""

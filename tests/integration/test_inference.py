@@ -1,0 +1,435 @@
+"""A trained model in use: vectors equal those of evaluation, a kill changes no file, features equal frames."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import antmmf
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pytest
+import torch
+from antmmf.cli.main import cli
+from antmmf.evaluate import split_rows
+from antmmf.inference.features import StoredFeatures
+from antmmf.plan import plan_run
+from antmmf.registry import Registry
+from antmmf.run import Run, assemble
+from click.testing import CliRunner
+
+TINY = (
+    "callbacks=[antmmf-core:jsonl]",
+    "input_attributes.sampler.type=antmmf-vision:uniform",  # the same frames in training: features can equal them
+    "input_attributes.train_transform=null",
+    "input_attributes.eval_transform=null",
+    "training_parameters.max_iterations=4",
+    "training_parameters.batch_size=8",
+    "training_parameters.test_batch_size=8",
+    "training_parameters.evaluation_interval=4",
+    "training_parameters.log_interval=1",
+    "training_parameters.num_workers=0",
+    "training_parameters.device=cpu",
+    "training_parameters.enable_amp=false",
+    "model_attributes.vision_encoder.params.dim=16",
+    "model_attributes.vision_encoder.params.depth=1",
+    "model_attributes.text_encoder.params.dim=16",
+    "model_attributes.text_encoder.params.depth=1",
+)
+NUM = {"num_train": 24, "num_val": 12, "num_test": 12, "seconds": 1.0}
+SIZES = [f"dataset_attributes.{s}.0.params.{name}={n}" for s in ("train", "val", "test") for name, n in NUM.items()]
+SHAPES = [f"{name}={value}" for name, value in NUM.items()]
+QUESTIONS = (
+    "task_attributes.type=antmmf-tasks:vqa",
+    "task_attributes.params={}",
+    "metrics=[antmmf-tasks:accuracy]",
+    "training_parameters.monitored_metric=accuracy",
+    *(f"dataset_attributes.{split}.0.params.kind=questions" for split in ("train", "val", "test")),
+)
+
+
+def execute(folder: Path, *more: str) -> Run:
+    arguments = (*TINY, *SIZES, f"training_parameters.save_dir={folder}", *more)
+    run = assemble(plan_run("quickstart", arguments, registry=Registry()))
+    run.execute()
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of retrieval, whose model in memory is that of its best checkpoint."""
+    return execute(tmp_path_factory.mktemp("inference") / "retrieval")
+
+
+@pytest.fixture(scope="module")
+def model(trained: Run) -> antmmf.Model:
+    return load(trained.folder, batch_size=5)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of question answering."""
+    return execute(tmp_path_factory.mktemp("inference") / "vqa", *QUESTIONS)
+
+
+@pytest.fixture(scope="module")
+def rows(trained: Run) -> dict[str, torch.Tensor]:
+    """What the evaluation of the test split sees."""
+    return split_rows(trained.task, trained.loaders["test"], device="cpu", amp=None)
+
+
+def load(place: Path, **options: Any) -> antmmf.Model:
+    return antmmf.load(place, device="cpu", **options)
+
+
+def media(run: Run) -> list[str]:
+    return [run.indexes["test"].record(row).media for row in range(len(run.indexes["test"]))]
+
+
+def embed(*words: str | Path) -> str:
+    """Run ``antmmf embed`` here; its errors are raised."""
+    done = CliRunner().invoke(cli, ["embed", "--device=cpu", *map(str, words)], obj=False)
+    if done.exception is not None:
+        raise done.exception
+    return done.output
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# --- antmmf.load ------------------------------------------------------------------------------------------------------
+
+
+def test_vectors_are_those_of_evaluation(trained: Run, model: antmmf.Model, rows: dict[str, torch.Tensor]) -> None:
+    texts = [trained.indexes["test"].record(row).texts[0] for row in range(12)]
+    torch.testing.assert_close(model.encode_video(media(trained)), rows["video"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.encode_text(texts), rows["text"], rtol=0, atol=1e-6)
+    expected = rows["video"][:2] @ rows["text"].T
+    torch.testing.assert_close(model.similarity(media(trained)[:2], texts), expected, rtol=0, atol=1e-6)
+
+
+def test_loading_needs_no_training_data_and_draws_nothing(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object) -> None:
+        raise AssertionError(f"{self} was read")
+
+    for name in ("prepare", "sources", "records"):
+        monkeypatch.setattr(f"antmmf_tasks.datasets.shapes.Shapes.{name}", refuse)
+    before = torch.random.get_rng_state()
+    load(trained.folder / "checkpoints" / "step_000004").encode_text(["a circle"])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_bad_file_is_one_error_with_its_path(model: antmmf.Model, trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(antmmf.DataError, match=r"text\.mp4: it is no video"):
+        model.encode_video([media(trained)[0], tmp_path / "text.mp4"])
+    with pytest.raises(antmmf.DataError, match=r"nowhere\.mp4: No such file"):
+        model.encode_video([tmp_path / "nowhere.mp4"])
+    with pytest.raises(antmmf.DataError, match="list of texts is empty"):
+        model.encode_text([])
+
+
+def test_what_a_task_cannot_do_is_said(model: antmmf.Model, asked: Run, trained: Run) -> None:
+    with pytest.raises(antmmf.ComponentError, match="task retrieval answers no questions"):
+        model.answer(media(trained)[0], "what is it?")
+    answering = load(asked.folder)
+    with pytest.raises(antmmf.ComponentError, match=r"task vqa has no vectors, so no encode_text"):
+        answering.encode_text(["a circle"])
+    with pytest.raises(antmmf.ComponentError, match="chooses among its own answers"):
+        answering.answer(media(trained)[0], "what?", options=["a", "b"])
+
+
+def test_answers_are_those_of_evaluation(asked: Run) -> None:
+    rows = split_rows(asked.task, asked.loaders["test"], device="cpu", amp=None)
+    record = asked.indexes["test"].record(3)
+    found = load(asked.folder).answer(record.media, record.question or "")
+    vqa: Any = asked.task
+    assert [answer.text for answer in found] == [vqa.answers[number] for number in rows["chosen"][3].tolist()]
+    expected = rows["probability"][3].tolist()
+    assert [answer.probability for answer in found] == pytest.approx(expected, abs=1e-6)
+
+
+def test_multiple_choice_orders_the_options_by_probability(tmp_path: Path) -> None:
+    options = tuple(key.replace("questions", "options") for key in QUESTIONS)
+    params = ("task_attributes.type=antmmf-tasks:mcqa", "task_attributes.params={score: contrast, head: linear}")
+    run = execute(tmp_path / "mcqa", *options, *params)
+    record = run.indexes["test"].record(0)
+    found = load(run.folder).answer(record.media, record.question or "", options=record.options)
+    assert {answer.text for answer in found} == set(record.options)
+    assert sum(answer.probability for answer in found) == pytest.approx(1)
+    assert [answer.probability for answer in found] == sorted((a.probability for a in found), reverse=True)
+
+
+# --- antmmf embed -----------------------------------------------------------------------------------------------------
+
+
+def test_embedded_vectors_are_those_of_evaluation(trained: Run, rows: dict[str, torch.Tensor], tmp_path: Path) -> None:
+    said = embed(trained.folder, "--data", "shapes", *SHAPES, "--split", "test", "--part-size", "5", "--out", tmp_path)
+    assert "12 videos, 12 texts of 12 records" in said
+    videos, texts = (pq.read_table(tmp_path / "test" / kind).to_pydict() for kind in ("videos", "texts"))
+    records = [trained.indexes["test"].record(row) for row in range(12)]
+    assert videos["key"] == [record.key for record in records]
+    assert list(zip(texts["key"], texts["text"], strict=True)) == [(r.key, r.texts[0]) for r in records]
+    torch.testing.assert_close(torch.tensor(videos["vector"]), rows["video"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.tensor(texts["vector"]), rows["text"], rtol=0, atol=1e-6)
+    assert {*videos["model"], *texts["model"]} == {load(trained.folder).hash}
+
+
+def test_a_folder_of_videos_is_embedded_and_a_bad_one_left_out(trained: Run, tmp_path: Path) -> None:
+    (tmp_path / "clips" / "inner").mkdir(parents=True)
+    for number, path in enumerate(media(trained)[:3]):
+        (tmp_path / "clips" / "inner" / f"{number}.mp4").write_bytes(Path(path).read_bytes())
+    (tmp_path / "clips" / "broken.mp4").write_bytes(b"nothing")
+    said = embed(trained.folder, "--data", tmp_path / "clips", "--out", tmp_path / "out")
+    assert "3 videos, 0 texts of 4 records" in said
+    assert "broken.mp4" in said
+    keys = pq.read_table(tmp_path / "out" / "test" / "videos")["key"].to_pylist()
+    assert keys == ["inner/0.mp4", "inner/1.mp4", "inner/2.mp4"]
+
+
+def test_vectors_of_another_model_or_other_data_are_refused(trained: Run, asked: Run, tmp_path: Path) -> None:
+    words = ("--data", "shapes", *SHAPES, "--split", "val", "--out", tmp_path)
+    embed(trained.folder, *words)
+    before = contents(tmp_path)
+    other = execute(tmp_path.parent / f"{tmp_path.name}-other", "training_parameters.seed=5")
+    with pytest.raises(antmmf.DataError, match=r"what is compared must be of one: give another --out"):
+        embed(other.folder, "--data", "shapes", *SHAPES, "--split", "test", "--out", tmp_path)
+    with pytest.raises(antmmf.DataError, match="was begun with other data"):
+        embed(trained.folder, *words, "--part-size", "3")
+    with pytest.raises(antmmf.ComponentError, match="task vqa has no vectors"):
+        embed(asked.folder, *words)
+    assert contents(tmp_path) == before
+
+
+def test_a_command_that_is_killed_goes_on_to_the_same_files(trained: Run, tmp_path: Path) -> None:
+    words = ["--data", "shapes", *SHAPES, "--split", "train", "--part-size", "2"]
+    embed(trained.folder, *words, "--out", tmp_path / "whole")
+    command = [
+        sys.executable,
+        "-m",
+        "antmmf",
+        "embed",
+        "--device=cpu",
+        str(trained.folder),
+        *words,
+        "--out",
+        str(tmp_path / "killed"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and not list((tmp_path / "killed").rglob("texts/*.parquet")):
+            time.sleep(0.002)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    there = contents(tmp_path / "killed")
+    kept = [name for name in there if name.endswith(".parquet")]
+    assert 0 < len(kept) < 24, "it was to be killed in between"
+    times = {name: os.stat(tmp_path / "killed" / name).st_mtime_ns for name in kept}
+    embed(trained.folder, *words, "--out", tmp_path / "killed")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+    complete = [name for name in kept if name.replace("videos", "texts") in kept]
+    assert {name: os.stat(tmp_path / "killed" / name).st_mtime_ns for name in complete} == {
+        name: times[name] for name in complete
+    }
+
+
+def test_two_processes_write_what_one_writes(trained: Run, tmp_path: Path) -> None:
+    words = ["--data", "shapes", *SHAPES, "--split", "val", "--part-size", "4"]
+    embed(trained.folder, *words, "--out", tmp_path / "one")
+    command = [
+        sys.executable,
+        "-m",
+        "antmmf",
+        "embed",
+        "--device=cpu",
+        str(trained.folder),
+        *words,
+        "--out",
+        str(tmp_path / "two"),
+    ]
+    done = subprocess.run([*command, "--nproc-per-node", "2"], capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "one").keys() == contents(tmp_path / "two").keys()
+    for kind in ("videos", "texts"):
+        one, two = (pq.read_table(tmp_path / name / "val" / kind) for name in ("one", "two"))
+        assert one.drop(["vector"]).equals(two.drop(["vector"]))
+        vectors = (torch.tensor(table["vector"].to_pylist()) for table in (one, two))
+        torch.testing.assert_close(*vectors, rtol=0, atol=1e-6)
+
+
+# --- predictions ------------------------------------------------------------------------------------------------------
+
+
+def predict(*words: str | Path) -> str:
+    """Run ``antmmf predict`` here; its errors are raised."""
+    done = CliRunner().invoke(cli, ["predict", "--device=cpu", *map(str, words)], obj=False)
+    if done.exception is not None:
+        raise done.exception
+    return done.output
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def clips(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The clips of the test split as a folder of one's own, called 0.mp4 and so on."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number, path in enumerate(media(trained)):
+        (folder / f"{number:02d}.mp4").write_bytes(Path(path).read_bytes())
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["trained", "asked"])
+def test_run_type_predict_writes_the_same_lines_as_parquet(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    source: Run = request.getfixturevalue(kind)
+    more = QUESTIONS if kind == "asked" else ()
+    predict_only = ("training_parameters.run_type=predict", f"training_parameters.resume_file={source.folder}")
+    run = execute(tmp_path / "run", *more, *predict_only, "training_parameters.monitored_metric=null")
+    lines = lines_of(run.folder / "predictions" / "test.jsonl")
+    table = pq.read_table(run.folder / "predictions" / "test.parquet").to_pylist()
+    assert len(table) == len(lines) > 0
+    for line, row in zip(lines, table, strict=True):
+        told = {name: value for name, value in row.items() if value is not None}
+        if "query" in line:  # its candidates are videos, which have no text
+            told["ranked"] = [{"key": one["key"], "score": one["score"]} for one in row["ranked"]]
+        assert told == {name: value for name, value in line.items() if value is not None}
+    assert figures(run.folder) == {name: value for name, value in figures(source.folder).items() if "test/" in name}
+
+
+def test_predict_ranks_videos_as_similarity_does(
+    trained: Run, model: antmmf.Model, clips: Path, tmp_path: Path
+) -> None:
+    texts = [trained.indexes["test"].record(row).texts[0] for row in range(3)]
+    (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n\n")
+    said = predict(
+        trained.folder, "--videos", clips, "--texts", tmp_path / "texts.txt", "--out", tmp_path, "--top", "4"
+    )
+    assert f"3 predictions: {tmp_path / 'texts.jsonl'} and texts.parquet" in said
+    assert "R1" not in said
+    names = [f"{number:02d}.mp4" for number in range(12)]
+    scores = model.similarity([clips / name for name in names], texts)  # (12, 3)
+    for number, line in enumerate(lines_of(tmp_path / "texts.jsonl")):
+        best = scores[:, number].topk(4)
+        assert (line["query"], line["truth"]) == (texts[number], None)
+        assert [one["key"] for one in line["ranked"]] == [names[i] for i in best.indices.tolist()]
+        assert [one["score"] for one in line["ranked"]] == pytest.approx(best.values.tolist(), abs=1e-5)
+
+
+def test_predict_measures_where_every_row_names_its_video(trained: Run, clips: Path, tmp_path: Path) -> None:
+    records = [trained.indexes["test"].record(row) for row in range(12)]
+    rows = "\n".join(f'{number:02d},"{record.texts[0]}"' for number, record in enumerate(records))
+    (tmp_path / "texts.csv").write_text(f"video,caption\n{rows}\n")
+    said = predict(trained.folder, "--videos", clips, "--texts", tmp_path / "texts.csv", "--out", tmp_path / "out")
+    assert f"t2v/R1 {figures(trained.folder)['test/t2v/R1']:.2f} " in said
+    assert lines_of(tmp_path / "out" / "texts.jsonl")[3]["truth"] == "03.mp4"
+
+
+def test_predict_answers_about_the_named_video_or_about_each(asked: Run, clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "questions.jsonl").write_text(
+        '{"question": "what colour is it?", "video": "05"}\n{"question": "what moves?"}\n'
+    )
+    predict(asked.folder, "--videos", clips, "--texts", tmp_path / "questions.jsonl", "--out", tmp_path / "out")
+    lines = lines_of(tmp_path / "out" / "questions.jsonl")
+    assert [line["key"] for line in lines] == ["05.mp4", *(f"{number:02d}.mp4" for number in range(12))]
+    expected = load(asked.folder).answer(clips / "05.mp4", "what colour is it?")
+    assert [(one["answer"], pytest.approx(one["probability"], abs=1e-6)) for one in lines[0]["answers"]] == [
+        (answer.text, answer.probability) for answer in expected
+    ]
+
+
+def test_predict_says_what_it_cannot_use(trained: Run, clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts.jsonl").write_text('{"text": "a circle", "video": "nobody"}\n')
+    with pytest.raises(antmmf.DataError, match=r"texts\.jsonl:1: video nobody is not in the folder of --videos"):
+        predict(trained.folder, "--videos", clips, "--texts", tmp_path / "texts.jsonl")
+    with pytest.raises(antmmf.DataError, match="there is no such file"):
+        predict(trained.folder, "--videos", clips, "--texts", tmp_path / "nothing.txt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(antmmf.DataError, match="holds no videos or pictures"):
+        predict(trained.folder, "--videos", tmp_path / "empty", "--texts", tmp_path / "texts.jsonl")
+
+
+# --- input_attributes.features ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def features(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("features")
+    embed(trained.folder, "--data", trained.folder / "config.yml", "--features", "--part-size", "7", "--out", folder)
+    return folder
+
+
+def going_on(trained: Run) -> tuple[str, ...]:
+    return (
+        f"training_parameters.resume_file={trained.folder}",
+        "training_parameters.restart=true",
+        "training_parameters.freeze=[vision.*]",
+    )
+
+
+def figures(folder: Path) -> dict[str, float]:
+    found = json.loads((folder / "results.json").read_text())["figures"]
+    return {name: figure["value"] for name, figure in found.items() if "shuffled" not in name}
+
+
+def losses(folder: Path) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_a_run_on_features_is_the_run_on_frames(trained: Run, features: Path, tmp_path: Path) -> None:
+    live = execute(tmp_path / "live", *going_on(trained))
+    stored = execute(tmp_path / "stored", *going_on(trained), f"input_attributes.features={features}")
+    assert losses(stored.folder) == pytest.approx(losses(live.folder), abs=1e-5)
+    assert figures(stored.folder) == pytest.approx(figures(live.folder), abs=1e-4)
+    again = load(stored.folder).encode_video(media(trained)[:2])  # it still sees videos
+    torch.testing.assert_close(again, load(live.folder).encode_video(media(trained)[:2]), rtol=0, atol=1e-5)
+
+
+def test_a_run_on_features_goes_on(trained: Run, features: Path, tmp_path: Path) -> None:
+    more = (*going_on(trained), f"input_attributes.features={features}")
+    execute(tmp_path / "whole", *more)
+    execute(tmp_path / "run", *more, "training_parameters.max_iterations=2")
+    execute(tmp_path / "run", *more, "training_parameters.resume=auto")
+    assert losses(tmp_path / "run")[-2:] == losses(tmp_path / "whole")[-2:]
+
+
+def test_features_that_do_not_fit_are_refused(trained: Run, features: Path, tmp_path: Path) -> None:
+    use = f"input_attributes.features={features}"
+    with pytest.raises(antmmf.ConfigError, match=r"add vision\.\* to training_parameters\.freeze"):
+        execute(tmp_path / "run", use)
+    with pytest.raises(antmmf.ConfigError, match="are those of another encoder"):
+        execute(tmp_path / "run", use, "training_parameters.freeze=[vision.*]", "training_parameters.seed=9")
+    with pytest.raises(antmmf.ConfigError, match="or of one that sees files otherwise"):
+        execute(tmp_path / "run", *going_on(trained), use, "input_attributes.sampler.params.n_clips=4")
+    with pytest.raises(antmmf.DataError, match="holds no features; write them with: antmmf embed"):
+        execute(tmp_path / "run", *going_on(trained), f"input_attributes.features={tmp_path}")
+
+
+def test_a_sample_without_features_is_missing(features: Path) -> None:
+    with pytest.raises(antmmf.DataError, match="clip-9: has no features in") as told:
+        StoredFeatures(features).packed(1, "clip-9")
+    assert told.value.reason == "missing"
+
+
+def test_questions_about_a_video_share_its_features(asked: Run, tmp_path: Path) -> None:
+    data = ("--data", "shapes", *SHAPES, "kind=questions", "--split", "test")
+    said = embed(asked.folder, *data, "--features", "--out", tmp_path)
+    num_questions = len(asked.indexes["test"])
+    assert f"12 videos of {num_questions} records" in said
+    stored = StoredFeatures(tmp_path)
+    first, second = [row for row in range(num_questions) if asked.indexes["test"].record(row).media == media(asked)[0]][
+        :2
+    ]
+    ids = asked.indexes["test"].ids
+    assert torch.equal(stored.packed(int(ids[first]), ""), stored.packed(int(ids[second]), ""))
