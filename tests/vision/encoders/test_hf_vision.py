@@ -19,6 +19,7 @@ from antmmf_vision.encoders.hf_vision import HfVision
 from encoder_tools import check_recomputing, noise, sizes, whole, with_rubbish
 from hf_tools import FRAMES, PATCH, SIDE, TOWERS, VIDEO_MODELS, config, saved, transformers
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 KINDS = [*TOWERS, *VIDEO_MODELS]
 
@@ -60,6 +61,17 @@ def test_a_frames_vector_is_that_of_get_image_features(kind: str, tmp_path: Path
     torch.testing.assert_close(out.pooled, vectors.reshape(2, 3, -1).mean(1))
     one = frames[:1, :1]
     torch.testing.assert_close(run(made, one).pooled, vectors[:1])
+
+
+@pytest.mark.parametrize("kind", ["clip", "chinese_clip", "siglip"])
+def test_normalize_takes_the_mean_of_frames_of_length_one(kind: str, tmp_path: Path) -> None:
+    saved(kind, tmp_path)
+    frames = noise(2, 3, 1, SIDE, SIDE)
+    raw = run(encoder(tmp_path), frames).tokens  # (2, 3, D), a frame each
+    out = run(encoder(tmp_path, normalize=True), frames)
+    torch.testing.assert_close(out.tokens, raw / (raw**2).sum(-1, keepdim=True).sqrt())
+    torch.testing.assert_close(out.pooled, out.tokens.mean(1))
+    assert not torch.allclose(out.pooled, raw.mean(1))
 
 
 def test_the_cells_of_clip_pass_its_norm_and_projection_or_neither(tmp_path: Path) -> None:
@@ -224,6 +236,27 @@ def test_a_folder_with_only_a_config_gives_random_weights(tmp_path: Path, no_net
     assert no_network == []
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "millions"),
+    [
+        ("openai/clip-vit-base-patch32", (49, 512), 87.8),
+        ("openai/clip-vit-base-patch16", (196, 512), 86.2),
+        ("openai/clip-vit-large-patch14", (256, 768), 304.0),
+        ("OFA-Sys/chinese-clip-vit-base-patch16", (196, 512), 86.2),
+        ("google/siglip-base-patch16-224", (196, 768), 92.9),
+    ],
+)
+def test_models_whose_config_is_shipped_are_checked_without_the_network(
+    name: str, shape: tuple[int, int], millions: float, no_network: list[object]
+) -> None:
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        made = HfVision(model=name, output="grid")
+        tokens = made(torch.zeros(1, 1, 1, 3, 224, 224, dtype=torch.uint8), torch.tensor([[224, 224]])).tokens
+    assert tuple(tokens.shape[1:]) == shape
+    assert sum(parameter.numel() for parameter in made.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
+    assert no_network == []
+
+
 def test_weights_of_half_precision_are_computed_with_in_float32(tmp_path: Path) -> None:
     saved("clip", tmp_path).half().save_pretrained(tmp_path)
     assert {parameter.dtype for parameter in encoder(tmp_path).parameters()} == {torch.float32}
@@ -261,6 +294,28 @@ def test_without_a_network_the_error_says_what_to_download_and_where_to_put_it(
     )
     assert told in str(caught.value)
     assert no_network
+
+
+def test_without_a_network_the_cache_knows_which_processor_files_do_not_exist(
+    tmp_path: Path, no_network: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cached = tmp_path / "models--group--model"
+    for name, content in {
+        "refs/main": "0" * 40,
+        f"snapshots/{'0' * 40}/config.json": config("clip_vision_model").to_json_string(),
+        f".no_exist/{'0' * 40}/preprocessor_config.json": "",
+        f".no_exist/{'0' * 40}/video_preprocessor_config.json": "",
+        f".no_exist/{'0' * 40}/processor_config.json": "",
+    }.items():
+        (cached / name).parent.mkdir(parents=True, exist_ok=True)
+        (cached / name).write_text(content, encoding="utf-8")
+    made = HfVision(model="group/model", pretrained=False)
+    assert (-made.pixels.shift.flatten()[0] * 0.26862954).item() == pytest.approx(0.48145466)  # CLIP's own
+    (cached / ".no_exist" / ("0" * 40) / "processor_config.json").unlink()
+    with pytest.raises(CheckpointError, match="the download failed"):
+        HfVision(model="group/model", pretrained=False)
+    assert no_network  # it asked, and did not get through
 
 
 @contextmanager

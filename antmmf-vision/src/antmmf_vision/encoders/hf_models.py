@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,19 @@ class VisionModel:
 def load(name: str, *, pretrained: bool, weights_dir: Path | None) -> VisionModel:
     """The model called ``name``, a folder or a Hub id; without ``pretrained`` only its config is read.
 
-    A folder is read without the network. Raises ``ComponentError`` or ``CheckpointError``.
+    A folder is read without the network, and the network is not asked for the config of a model that this package
+    knows, where that is all that is needed. Raises ``ComponentError`` or ``CheckpointError``.
     """
     transformers = _transformers(name)
     source, is_local = _source(name, weights_dir)
+    known = shipped(name) if not is_local and (only_shapes() or not pretrained) else None
     try:
-        config = transformers.AutoConfig.from_pretrained(source, local_files_only=is_local)
+        if known is not None:
+            config = transformers.AutoConfig.for_model(**known)
+        else:
+            config = transformers.AutoConfig.from_pretrained(source, local_files_only=is_local)
         _check_kind(name, config.model_type)
-        settings = _settings(source, is_local, config.model_type)
+        settings = _settings(config.model_type, {} if known is not None else _processor(source, is_local))
         if pretrained and not only_shapes():
             whole = _filled(transformers, source, is_local, config)
         else:
@@ -91,6 +97,13 @@ def load(name: str, *, pretrained: bool, weights_dir: Path | None) -> VisionMode
         mit=getattr(whole, "mit", None),
         settings=settings,
     )
+
+
+def shipped(name: str) -> dict[str, Any] | None:
+    """The config of a model whose name this package knows; the pixels of all of them are normalised as is usual."""
+    text = (resources.files("antmmf_vision") / "configs" / "towers.json").read_text(encoding="utf-8")
+    known: dict[str, dict[str, Any]] = json.loads(text)
+    return known.get(name)
 
 
 def layers(module: nn.Module) -> list[nn.Module]:
@@ -147,10 +160,10 @@ def _filled(transformers: Any, source: str, is_local: bool, config: Any) -> Any:
     return whole.float()
 
 
-def _settings(source: str, is_local: bool, kind: str) -> dict[str, Any]:
-    """How pixels are normalised, as the processor's file says, else as the library's processor of that kind does."""
+def _settings(kind: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """How pixels are normalised, as the processor's file says (``facts``), else as the library's processor of that
+    kind does."""
     settings = dict(_SETTINGS[kind.removesuffix("_vision_model")])
-    facts = _processor(source, is_local)
     for ours, theirs in (("mean", "image_mean"), ("std", "image_std"), ("unit", "rescale_factor")):
         if theirs in facts:
             value = facts[theirs]
@@ -172,14 +185,19 @@ def _processor(source: str, is_local: bool) -> dict[str, Any]:
 
 
 def _downloaded(source: str, name: str) -> Path | None:
-    """A file of the Hub, or None where the repository has none; raises ``OSError`` without a network."""
-    from huggingface_hub import hf_hub_download
+    """A file of the Hub, or None where the repository has none, also by what the cache knows without a network.
+
+    Raises ``OSError`` where that is not known.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return Path(hf_hub_download(source, name))
     except LocalEntryNotFoundError:
-        raise
+        if try_to_load_from_cache(source, name) is None:  # else it is known not to exist
+            raise
+        return None
     except EntryNotFoundError:
         return None
 

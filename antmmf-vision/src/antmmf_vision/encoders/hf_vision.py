@@ -10,6 +10,7 @@ from antmmf.contracts import Encoded
 from antmmf.errors import ComponentError
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import normalize as unit
 
 from antmmf_vision.encoders.building import Checkpointing, recompute_stages
 from antmmf_vision.encoders.cells import Output, encoded, mean_of_real, real_cells
@@ -27,7 +28,8 @@ class HfVision(nn.Module):
     What is pooled is the model's own vector (``pool: own``): as ``get_image_features`` or X-CLIP's
     ``get_video_features`` give it, else the class token; or the mean of the real cells (``mean``; VideoMAE has nothing
     else). Cells of CLIP and X-CLIP pass the same norm and projection as its own vector; ``projection: false`` takes
-    CLIP and Chinese-CLIP before theirs. ``dim`` adds a linear layer to that size.
+    CLIP and Chinese-CLIP before theirs. ``dim`` adds a linear layer to that size. ``normalize`` scales the vector of
+    each frame, or clip, to length 1 before they are pooled over time, as CLIP4Clip does.
 
     A folder is read without the network, also ``weights_dir/<id>``. With ``pretrained: false`` only ``config.json``
     is needed. Frames are laid on a square of the model's own size, so that padding changes nothing.
@@ -45,6 +47,7 @@ class HfVision(nn.Module):
         output: Output = "clip",
         pool: Literal["own", "mean"] = "own",
         projection: bool = True,
+        normalize: bool = False,
         temporal: Pooling = "mean",
         temporal_depth: Positive = 4,
         max_frames: Positive = 64,
@@ -60,6 +63,7 @@ class HfVision(nn.Module):
         self.visual_projection: Any = loaded.projection if projection else None
         self.mit: Any = loaded.mit
         self._pool = "mean" if loaded.kind == "videomae" else pool
+        self._normalize = normalize
         given = self._config.hidden_size
         if self.visual_projection is not None:
             given = self.visual_projection.out_features
@@ -90,6 +94,8 @@ class HfVision(nn.Module):
             vectors = self.projection(own).reshape(b, c, units, self.dim)
         else:
             vectors = mean_of_real(cells, real)
+        if self._normalize:
+            vectors = unit(vectors, dim=-1)
         return encoded(cells, vectors, real, output=self._output, temporal=self.temporal)
 
     def blocks(self) -> Sequence[nn.Module]:
