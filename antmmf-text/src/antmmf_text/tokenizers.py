@@ -10,7 +10,7 @@ from antmmf.data.keyed import generator
 from antmmf.errors import DataError
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from antmmf_text.significant import frequent_words
+from antmmf_text.significant import frequent_words, is_chinese
 
 PAD, UNKNOWN, CLS, SEP, MASK = SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -60,13 +60,20 @@ class Subwords:
 
     def significant(self, texts: Iterable[str]) -> list[int]:
         """The ids of whole words in ``texts`` that are no stop words, the most frequent first."""
-        return frequent_words(texts, self.pieces)
+        return frequent_words(texts, self._words())
 
     @property
     def pieces(self) -> list[str]:
         """The vocabulary in the order of its ids."""
         ids = self._inner.get_vocab(with_added_tokens=True)
         return sorted(ids, key=ids.__getitem__)
+
+    def _words(self) -> list[str]:
+        """The pieces as words: other models than word pieces mark those that begin one, and the rest are parts."""
+        if isinstance(self._inner.model, models.WordPiece):
+            return self.pieces
+        begins = ("Ġ", "▁")  # of byte pairs, and of sentence pieces
+        return [piece[1:] if piece.startswith(begins) else piece if is_chinese(piece) else "" for piece in self.pieces]
 
     def _ids(self, text: str, seed: int | None) -> list[int]:
         encoding = self._inner.encode(text)

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import tokenizers
 from antmmf.assets import RunAssets
 from antmmf.errors import ComponentError, DataError
 from antmmf_tasks.pretraining.words import significant_words
-from antmmf_text.tokenizers import SPECIAL, WordPiece
+from antmmf_text.tokenizers import SPECIAL, Subwords, WordPiece
 
 PIECES = [*SPECIAL, "man", "men", "dog", "run", "the", "##s"]
 TOKENIZER = WordPiece(PIECES, max_length=8)
@@ -43,6 +44,21 @@ def test_ties_at_the_last_rank_all_count_and_absent_words_never(tmp_path: Path) 
 def test_without_a_table_they_are_the_frequent_words_of_the_training_texts() -> None:
     found = significant_words(TOKENIZER, assets(), table=None, mates=None, top_k=2)
     assert {PIECES[id] for id in found.significant} == {"dog", "man"}  # the is a stop word
+
+
+def test_byte_pairs_of_a_roberta_have_words_too(tmp_path: Path) -> None:
+    """A word that follows another is a token of its own there, with the space in it."""
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    known = ["the dog runs", "the man and the dog", "men run"]
+    special = ["<s>", "<pad>", "</s>", "<mask>"]
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    inner.train_from_iterator(known * 9, trainer)
+    tokenizer = Subwords(inner.to_str(), max_length=20, pad="<pad>", mask="<mask>")
+    dog, man = tokenizer(["the dog"])[0][1], tokenizer(["the man"])[0][1]
+    for made in (table(tmp_path), None):
+        texts = RunAssets(texts=lambda: iter(["the dog the man"]))
+        assert {dog, man} <= significant_words(tokenizer, texts, table=made, mates=None, top_k=2).significant
 
 
 def test_they_are_kept_with_the_checkpoint(tmp_path: Path) -> None:

@@ -90,9 +90,12 @@ def _read(table: Path, mates: Path | None, tokenizer: Tokenizer, top_k: int) -> 
 
 
 def _single(word: str, tokenizer: Tokenizer) -> int | None:
-    """The id of a word that is one token, else None."""
-    inner: Sequence[int] = [id for id in tokenizer([word])[0] if id not in tokenizer.special_ids]
-    return inner[0] if len(inner) == 1 else None
+    """The id of a word that is one token, else None; with a space before it, as it mostly stands: byte pairs differ."""
+    for text in (f" {word}", word):
+        inner: Sequence[int] = [id for id in tokenizer([text])[0] if id not in tokenizer.special_ids]
+        if len(inner) == 1:
+            return inner[0]
+    return None
 
 
 def _json(path: Path, kind: type) -> Any:
