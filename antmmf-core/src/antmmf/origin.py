@@ -7,11 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from antmmf.checkpoint import Checkpoint, Checkpoints, find_checkpoint, load_checkpoint
 from antmmf.config.reader import parse
 from antmmf.contracts import Json
 from antmmf.distributed.environment import restarted
-from antmmf.errors import CheckpointError
+from antmmf.errors import CheckpointError, ConfigError, Problem
 from antmmf.plan import RunPlan
 from antmmf.plugin_lock import lock_changes
 from antmmf.run_folder import flat
@@ -56,6 +59,8 @@ def find_origin(plan: RunPlan, checkpoints: Checkpoints, lock: str) -> Origin:
         checkpoint = load_checkpoint(newest, verify=False)  # just verified
         note = f"going on from {newest}, step {checkpoint.state.step}"
         return _continued(plan, checkpoint, note, _lock_notes(plan, checkpoint, lock))
+    if train.resume_file is None and not is_training:
+        return Origin(None, False, ("no checkpoint: the weights are the encoders' own",))
     if train.resume_file is None:
         why = "; restart has no resume_file to take weights from" if train.restart else ""
         return Origin(None, False, (f"starting fresh with seed {train.seed}{why}",))
@@ -67,6 +72,22 @@ def find_origin(plan: RunPlan, checkpoints: Checkpoints, lock: str) -> Origin:
         return Origin(checkpoint, False, (f"weights from {path}, counting from 0", *locked))
     note = f"going on from {path}, counting from {checkpoint.state.step}"
     return _continued(plan, checkpoint, note, locked)
+
+
+def check_weights(plan: RunPlan, task: nn.Module, other: nn.Module) -> None:
+    """That nothing in the model of a run without training and checkpoint is random: ``other`` is the same one, built
+    from another seed, and must be equal. Raises ``ConfigError``.
+    """
+    own = task.state_dict()
+    drawn = [name for name, tensor in other.state_dict().items() if not torch.equal(own[name], tensor)]
+    if drawn:
+        path = ("training_parameters", "resume_file")
+        shown = ", ".join(drawn[:3]) + (f" and {len(drawn) - 3} more" if len(drawn) > 3 else "")
+        message = (
+            f"must name a checkpoint, for {shown} would be random; without one run_type "
+            f"{plan.config.training_parameters.run_type!r} needs a model that is pretrained in all its parts"
+        )
+        raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
 
 
 def _continued(plan: RunPlan, checkpoint: Checkpoint, note: str, locked: tuple[str, ...]) -> Origin:

@@ -351,7 +351,9 @@ def _cross_check(config: RunConfig, plans: dict[str, Plan], planner: Planner) ->
         if not (config.dataset_attributes.val or config.dataset_attributes.test):
             message = f"run_type {train.run_type!r} needs a val or test data set; both are empty"
             planner.problem(("dataset_attributes",), message)
-        if not train.resume_file:
+        encoders = [plans[f"model_attributes.{key}"] for key in ENCODERS.values() if f"model_attributes.{key}" in plans]
+        are_pretrained = bool(encoders) and all(plan.params.get("pretrained") for plan in encoders)
+        if not train.resume_file and not are_pretrained:  # of the rest of the model: origin.check_weights
             message = f"{train.run_type!r} needs weights: set training_parameters.resume_file"
             planner.problem((*at, "run_type"), message)
     for needed in ("monitored_metric", "evaluation_interval") if train.patience else ():

@@ -33,7 +33,7 @@ from antmmf.freeze import freeze
 from antmmf.inference.features import use_features
 from antmmf.memory import is_out_of_memory
 from antmmf.optim import Group, build_optimizer, parameter_groups
-from antmmf.origin import Origin, find_origin
+from antmmf.origin import Origin, check_weights, find_origin
 from antmmf.plan import ENCODERS, NO_FP16, SPLITS, RunPlan
 from antmmf.plugins import register
 from antmmf.predict import write_predictions
@@ -195,6 +195,8 @@ def assemble(
     origin = find_origin(plan, checkpoints, files["plugins.lock.json"])
     indexes, tables = open_indexes(plan, datasets_of(plan))
     task, assets = _task_and_assets(plan, origin, indexes, world)
+    if origin.checkpoint is None and "train" not in train.run_type.split("+"):
+        check_weights(plan, task, build_task(plan, assets, seed=train.seed + 1))
     task.to(device)
     frozen = freeze(task, train.freeze)
     notes = list(origin.notes)
@@ -301,9 +303,9 @@ def _metrics(plan: RunPlan) -> list[Metric]:
     return metrics
 
 
-def build_task(plan: RunPlan, assets: RunAssets) -> Task:
-    """The task with its encoders, initialised from the run's seed."""
-    torch.manual_seed(plan.config.training_parameters.seed)
+def build_task(plan: RunPlan, assets: RunAssets, *, seed: int | None = None) -> Task:
+    """The task with its encoders, initialised from the run's seed, or another one."""
+    torch.manual_seed(plan.config.training_parameters.seed if seed is None else seed)
     encoders = {
         parameter: plan.encoders[key].build(assets=assets)
         for parameter, key in ENCODERS.items()
