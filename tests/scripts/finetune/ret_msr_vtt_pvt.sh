@@ -1,0 +1,6 @@
+#!/bin/sh
+# Started again, it goes on. Arguments override. Predictions of what it has trained:
+#   sh ret_msr_vtt_pvt.sh training_parameters.run_type predict training_parameters.save_dir save/predict/ret_msrvtt_7k_pvt \
+#       training_parameters.resume_file save/finetune/ret_msrvtt_7k_pvt
+exec antmmf run finetune/ret_msrvtt_7k_pvt --nproc-per-node auto \
+    training_parameters.save_dir=save/finetune/ret_msrvtt_7k_pvt training_parameters.resume=auto "$@"
