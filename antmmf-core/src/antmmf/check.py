@@ -116,7 +116,7 @@ class _Checker:
             self.attempt(other, lambda other=other: _picks(other.build()))  # type: ignore[misc]
         sizes = dict(self._frame_sizes())
         with FakeTensorMode(allow_non_fake_inputs=True):
-            assets = RunAssets(texts=lambda: iter(["a red circle moves to the left"]))
+            assets = RunAssets(texts=lambda: iter(["a red circle moves to the left"]), answers=lambda: iter(["red"]))
             parts = {name: plan.encoders[key] for name, key in ENCODERS.items() if key in plan.encoders}
             built: dict[str, Any] = {
                 name: self.attempt(part, lambda part=part: part.build(assets=assets))  # type: ignore[misc]
