@@ -21,8 +21,8 @@ class VisualGenome(Release):
     Expects ``region_descriptions.json`` (1.2 or 1.4): 108,077 pictures, 5.4 M phrases, each kept once a picture. Media
     are ``VG_100K/<image id>.jpg`` or ``VG_100K_2/<image id>.jpg``. There is no published split: ``val`` is
     ``val_share`` of the pictures, chosen by a hash of their ids and held out of ``train``. ``drop_coco`` leaves out
-    those that are val or test pictures of COCO, which ``image_data.json`` and ``dataset_coco.json`` tell; the latter may
-    lie in a folder ``coco`` beside this one. Terms: CC BY 4.0; the pictures are under the terms of Flickr.
+    those that are val or test pictures of COCO, which ``image_data.json`` and ``dataset_coco.json`` tell; the latter
+    may lie in a folder ``coco`` beside this one. Terms: CC BY 4.0; the pictures are under the terms of Flickr.
     """
 
     home = "https://homes.cs.washington.edu/~ranjay/visualgenome/api.html"
