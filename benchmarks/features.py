@@ -87,7 +87,7 @@ def train(folder: Path, options: argparse.Namespace, *more: str) -> Run:
 def seconds(run: Run) -> float:
     """What the steps took."""
     assert run.trainer is not None
-    return run.trainer.meter.total
+    return sum(run.trainer.meter.total.values())
 
 
 def difference(one: Path, other: Path) -> float:

@@ -17,53 +17,9 @@ import pytest
 import torch
 from antmmf.cli.main import cli
 from antmmf.evaluate import split_rows
-from antmmf.inference.features import StoredFeatures
-from antmmf.plan import plan_run
-from antmmf.registry import Registry
-from antmmf.run import Run, assemble
+from antmmf.run import Run
 from click.testing import CliRunner
-
-TINY = (
-    "callbacks=[antmmf-core:jsonl]",
-    "input_attributes.sampler.type=antmmf-vision:uniform",  # the same frames in training: features can equal them
-    "input_attributes.train_transform=null",
-    "input_attributes.eval_transform=null",
-    "training_parameters.max_iterations=4",
-    "training_parameters.batch_size=8",
-    "training_parameters.test_batch_size=8",
-    "training_parameters.evaluation_interval=4",
-    "training_parameters.log_interval=1",
-    "training_parameters.num_workers=0",
-    "training_parameters.device=cpu",
-    "training_parameters.enable_amp=false",
-    "model_attributes.vision_encoder.params.dim=16",
-    "model_attributes.vision_encoder.params.depth=1",
-    "model_attributes.text_encoder.params.dim=16",
-    "model_attributes.text_encoder.params.depth=1",
-)
-NUM = {"num_train": 24, "num_val": 12, "num_test": 12, "seconds": 1.0}
-SIZES = [f"dataset_attributes.{s}.0.params.{name}={n}" for s in ("train", "val", "test") for name, n in NUM.items()]
-SHAPES = [f"{name}={value}" for name, value in NUM.items()]
-QUESTIONS = (
-    "task_attributes.type=antmmf-tasks:vqa",
-    "task_attributes.params={}",
-    "metrics=[antmmf-tasks:accuracy]",
-    "training_parameters.monitored_metric=accuracy",
-    *(f"dataset_attributes.{split}.0.params.kind=questions" for split in ("train", "val", "test")),
-)
-
-
-def execute(folder: Path, *more: str) -> Run:
-    arguments = (*TINY, *SIZES, f"training_parameters.save_dir={folder}", *more)
-    run = assemble(plan_run("quickstart", arguments, registry=Registry()))
-    run.execute()
-    return run
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of retrieval, whose model in memory is that of its best checkpoint."""
-    return execute(tmp_path_factory.mktemp("inference") / "retrieval")
+from inferring import QUESTIONS, SHAPES, contents, embed, execute, figures, load, media
 
 
 @pytest.fixture(scope="module")
@@ -72,35 +28,9 @@ def model(trained: Run) -> antmmf.Model:
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run of question answering."""
-    return execute(tmp_path_factory.mktemp("inference") / "vqa", *QUESTIONS)
-
-
-@pytest.fixture(scope="module")
 def rows(trained: Run) -> dict[str, torch.Tensor]:
     """What the evaluation of the test split sees."""
     return split_rows(trained.task, trained.loaders["test"], device="cpu", amp=None)
-
-
-def load(place: Path, **options: Any) -> antmmf.Model:
-    return antmmf.load(place, device="cpu", **options)
-
-
-def media(run: Run) -> list[str]:
-    return [run.indexes["test"].record(row).media for row in range(len(run.indexes["test"]))]
-
-
-def embed(*words: str | Path) -> str:
-    """Run ``antmmf embed`` here; its errors are raised."""
-    done = CliRunner().invoke(cli, ["embed", "--device=cpu", *map(str, words)], obj=False)
-    if done.exception is not None:
-        raise done.exception
-    return done.output
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # --- antmmf.load ------------------------------------------------------------------------------------------------------
@@ -357,79 +287,3 @@ def test_predict_says_what_it_cannot_use(trained: Run, clips: Path, tmp_path: Pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(antmmf.DataError, match="holds no videos or pictures"):
         predict(trained.folder, "--videos", tmp_path / "empty", "--texts", tmp_path / "texts.jsonl")
-
-
-# --- input_attributes.features ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def features(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("features")
-    embed(trained.folder, "--data", trained.folder / "config.yml", "--features", "--part-size", "7", "--out", folder)
-    return folder
-
-
-def going_on(trained: Run) -> tuple[str, ...]:
-    return (
-        f"training_parameters.resume_file={trained.folder}",
-        "training_parameters.restart=true",
-        "training_parameters.freeze=[vision.*]",
-    )
-
-
-def figures(folder: Path) -> dict[str, float]:
-    found = json.loads((folder / "results.json").read_text())["figures"]
-    return {name: figure["value"] for name, figure in found.items() if "shuffled" not in name}
-
-
-def losses(folder: Path) -> list[float]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
-
-
-def test_a_run_on_features_is_the_run_on_frames(trained: Run, features: Path, tmp_path: Path) -> None:
-    live = execute(tmp_path / "live", *going_on(trained))
-    stored = execute(tmp_path / "stored", *going_on(trained), f"input_attributes.features={features}")
-    assert losses(stored.folder) == pytest.approx(losses(live.folder), abs=1e-5)
-    assert figures(stored.folder) == pytest.approx(figures(live.folder), abs=1e-4)
-    again = load(stored.folder).encode_video(media(trained)[:2])  # it still sees videos
-    torch.testing.assert_close(again, load(live.folder).encode_video(media(trained)[:2]), rtol=0, atol=1e-5)
-
-
-def test_a_run_on_features_goes_on(trained: Run, features: Path, tmp_path: Path) -> None:
-    more = (*going_on(trained), f"input_attributes.features={features}")
-    execute(tmp_path / "whole", *more)
-    execute(tmp_path / "run", *more, "training_parameters.max_iterations=2")
-    execute(tmp_path / "run", *more, "training_parameters.resume=auto")
-    assert losses(tmp_path / "run")[-2:] == losses(tmp_path / "whole")[-2:]
-
-
-def test_features_that_do_not_fit_are_refused(trained: Run, features: Path, tmp_path: Path) -> None:
-    use = f"input_attributes.features={features}"
-    with pytest.raises(antmmf.ConfigError, match=r"add vision\.\* to training_parameters\.freeze"):
-        execute(tmp_path / "run", use)
-    with pytest.raises(antmmf.ConfigError, match="are those of another encoder"):
-        execute(tmp_path / "run", use, "training_parameters.freeze=[vision.*]", "training_parameters.seed=9")
-    with pytest.raises(antmmf.ConfigError, match="or of one that sees files otherwise"):
-        execute(tmp_path / "run", *going_on(trained), use, "input_attributes.sampler.params.n_clips=4")
-    with pytest.raises(antmmf.DataError, match="holds no features; write them with: antmmf embed"):
-        execute(tmp_path / "run", *going_on(trained), f"input_attributes.features={tmp_path}")
-
-
-def test_a_sample_without_features_is_missing(features: Path) -> None:
-    with pytest.raises(antmmf.DataError, match="clip-9: has no features in") as told:
-        StoredFeatures(features).packed(1, "clip-9")
-    assert told.value.reason == "missing"
-
-
-def test_questions_about_a_video_share_its_features(asked: Run, tmp_path: Path) -> None:
-    data = ("--data", "shapes", *SHAPES, "kind=questions", "--split", "test")
-    said = embed(asked.folder, *data, "--features", "--out", tmp_path)
-    num_questions = len(asked.indexes["test"])
-    assert f"12 videos of {num_questions} records" in said
-    stored = StoredFeatures(tmp_path)
-    first, second = [row for row in range(num_questions) if asked.indexes["test"].record(row).media == media(asked)[0]][
-        :2
-    ]
-    ids = asked.indexes["test"].ids
-    assert torch.equal(stored.packed(int(ids[first]), ""), stored.packed(int(ids[second]), ""))
