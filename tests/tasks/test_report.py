@@ -201,3 +201,10 @@ def test_the_callback_fails_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixt
 def test_a_run_that_failed_gets_no_page(retrieval: Path) -> None:
     Report().antmmf_run_end(SimpleNamespace(save_dir=retrieval), "KeyError: x")  # type: ignore[arg-type]
     assert not (retrieval / "report.html").exists()
+
+
+def test_a_run_that_did_not_predict_says_so_in_the_place_of_failures(retrieval: Path) -> None:
+    (retrieval / "predictions" / "test.jsonl").unlink()
+    page = page_of(retrieval)
+    assert "the run did not predict (training_parameters.run_type)" in page
+    assert "<article>" not in page

@@ -133,12 +133,19 @@ def _questions(run: FinishedRun, split: str) -> Iterator[str]:
 
 def _failures(run: FinishedRun, split: str, sheets: Sheets | None, num: int) -> Iterator[str]:
     queries, questions = missed_queries(run, split, num=num), wrong_answers(run, split, num=num)
-    if queries:
+    if split == _last(run) and not run.predictions(split):
+        yield '<p class="faint">None are shown: the run did not predict (training_parameters.run_type).</p>'
+    elif queries:
         said = "Texts that did not find their video first, from the nearest miss to the farthest."
         yield f'<p class="faint">{said}</p>' + "".join(_query(failure, sheets) for failure in queries)
     elif questions:
         said = "Questions that were answered wrong, the surest first."
         yield f'<p class="faint">{said}</p>' + "".join(_question(failure, sheets) for failure in questions)
+
+
+def _last(run: FinishedRun) -> str:
+    """The split that a run predicts, if it does."""
+    return "test" if any(name.startswith("test/") for name in run.figures) else "val"
 
 
 def _query(failure: Failure, sheets: Sheets | None) -> str:
