@@ -172,3 +172,12 @@ def test_a_cross_encoder_needs_an_encoder_that_fuses_and_a_use() -> None:
         make(text=TinyText(4))
     with pytest.raises(ComponentError, match="no use without match"):
         make(match=0.0, fusion=FusingText(4))
+
+
+def test_scores_have_the_bits_of_float32_under_autocast() -> None:
+    model = make().eval()
+    pooled = torch.randn(64, 4)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = model.match_head(pooled.bfloat16())
+    assert scores.dtype == torch.float32
+    assert len(scores.unique()) == 64
