@@ -154,7 +154,7 @@ def test_a_kind_can_be_spelt_in_several_ways(spelling: str, antmmf: Callable[...
 
 def test_list_names_recipes_and_hooks(antmmf: Callable[..., Done]) -> None:
     out = antmmf("list").out
-    for expected in ("recipes\n  quickstart", "hooks\n  antmmf_resolve"):
+    for expected in ("recipes\n  finetune/", "\n  quickstart ", "hooks\n  antmmf_resolve"):
         assert expected in out
 
 
