@@ -77,7 +77,7 @@ class MatchHead(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         """``pooled`` (..., D) to (...)."""
         with torch.autocast(pooled.device.type, enabled=False):
-            return self.layers(pooled.to(self.layers[1].weight.dtype))[..., 0]  # type: ignore[no-any-return]
+            return self.layers(pooled.to(next(self.parameters()).dtype))[..., 0]  # type: ignore[no-any-return]
 
 
 class ClipOrder(nn.Module):
