@@ -216,7 +216,7 @@ def _texts(place: str, row: Mapping[str, Json], column: str | None) -> list[Json
 def _text(place: str, row: Mapping[str, Json], column: str | None) -> str:
     value: Json = row.get(column or "")
     text = value.strip() if type(value) is str else _checked(place, value, column)
-    if not text or not is_unicode(text):
+    if not text or not (text.isascii() or is_unicode(text)):
         raise DataError(f"{place}: {column} must be a text that is not empty, got {value!r}")
     return text
 
@@ -242,6 +242,9 @@ def _seconds(place: str, row: Mapping[str, Json], column: str | None) -> float |
 
 
 def _split(place: str, row: Mapping[str, Json], column: str | None) -> Split:
+    given = row.get(column or "")
+    if type(given) is str and given in _SPLIT_NAMES:  # as nearly always
+        return _SPLIT_NAMES[given]
     value = _text(place, row, column)
     split = _SPLIT_NAMES.get(value) or _SPLIT_NAMES.get(value.lower())
     if split is None:
