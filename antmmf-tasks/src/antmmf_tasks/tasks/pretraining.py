@@ -37,6 +37,7 @@ from antmmf_tasks.pretraining.settings import Masking, Matching, Weights, WordMa
 from antmmf_tasks.pretraining.words import significant_words
 from antmmf_tasks.tasks.fusing import FusedPooler, fusion_of
 from antmmf_tasks.tasks.ranking import rankings
+from antmmf_tasks.tasks.reading import longest
 from antmmf_tasks.tasks.retrieval import EvalCollator, text_rows
 
 
@@ -79,7 +80,7 @@ class Pretraining(ContrastiveTask):
             raise ComponentError("one of the weights must be above 0, or there is nothing to learn")
         self.vision, self.text, self.fusion, self.contrast = vision, text, fusion, contrast
         self._masking, self._matching, self._word_matching = masking, matching, lvwm
-        self._max_length = len(text.tokenizer(["word " * 4096])[0])
+        self._max_length = longest(text.tokenizer)
         hides = any(self.weights[name] for name in ("match", "gvtm", "mlm_text", "mlm"))
         self.words = (
             significant_words(

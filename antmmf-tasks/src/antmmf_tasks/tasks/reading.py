@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from antmmf.contracts import Encoded, FusionEncoder, TextEncoder, VisionEncoder
+from antmmf.contracts import Encoded, FusionEncoder, TextEncoder, Tokenizer, VisionEncoder
 from antmmf.distributed.world import World
 from antmmf.recompute import recomputed
 from torch import Tensor, nn
@@ -19,11 +19,16 @@ from antmmf_tasks.tasks.fusing import fusion_of
 TEXT, VIDEO = ("tokens", "token_mask"), ("video_tokens", "video_mask")
 
 
-def readable(text: TextEncoder, tokens: Tensor, mask: Tensor, video: Encoded) -> dict[str, Tensor]:
-    """What ``pair_scores`` needs of texts (N, L) and videos; texts are padded to the tokenizer's longest, so that those
-    of all batches can stand below each other."""
-    more = (0, len(text.tokenizer(["word " * 4096])[0]) - tokens.shape[1])
-    parts = pad(tokens, more, value=text.tokenizer.pad_id), pad(mask, more, value=False), video.tokens, video.mask
+def longest(tokenizer: Tokenizer) -> int:
+    """The most tokens that ``tokenizer`` makes of a text; asked once, for it reads a long one."""
+    return len(tokenizer(["word " * 4096])[0])
+
+
+def readable(tokens: Tensor, mask: Tensor, video: Encoded, *, length: int, pad_id: int) -> dict[str, Tensor]:
+    """What ``pair_scores`` needs of texts (N, L) and videos; texts are padded to ``length``, the tokenizer's longest,
+    so that those of all batches can stand below each other."""
+    more = (0, length - tokens.shape[1])
+    parts = pad(tokens, more, value=pad_id), pad(mask, more, value=False), video.tokens, video.mask
     return dict(zip((*TEXT, *VIDEO), parts, strict=True))
 
 

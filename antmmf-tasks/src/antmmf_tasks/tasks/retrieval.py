@@ -33,7 +33,7 @@ from antmmf_tasks.pretraining.settings import Pairs
 from antmmf_tasks.tasks.collate import frame_order, pad_frames, pad_tokens, text_hash
 from antmmf_tasks.tasks.fusing import FusedPooler, fusion_of
 from antmmf_tasks.tasks.ranking import rankings
-from antmmf_tasks.tasks.reading import TEXT, VIDEO, pair_scores, read_split, readable
+from antmmf_tasks.tasks.reading import TEXT, VIDEO, longest, pair_scores, read_split, readable
 
 
 class Retrieval(ContrastiveTask):
@@ -83,6 +83,7 @@ class Retrieval(ContrastiveTask):
             fusing = fusion_of(vision, text, fusion)
             self.fused_pooler = FusedPooler(fusing)
             self.match_head = MatchHead(fusing.dim, dropout=dropout)
+            self._longest = longest(text.tokenizer)
             self.relate = self._relate
         elif fusion is not None:
             raise ComponentError("a fusion_encoder has no use without match: set match above 0, or take it out")
@@ -121,7 +122,10 @@ class Retrieval(ContrastiveTask):
         """Unit vectors in float32 or better, ``video`` (B, dim) and ``text`` (N, dim)."""
         video = self.vision(batch.frames, batch.sizes)
         text = unit(self.text_projection(self.text(batch.tokens, batch.token_mask).pooled))
-        extras = readable(self.text, batch.tokens, batch.token_mask, video) if self._match else {}
+        extras: dict[str, Tensor] = {}
+        if self._match:
+            pad_id = self.text.tokenizer.pad_id
+            extras = readable(batch.tokens, batch.token_mask, video, length=self._longest, pad_id=pad_id)
         return Features(self._video(video), text, batch.owner, extras)
 
     def _relate(self, features: Features, share: Share) -> tuple[Mapping[str, Tensor], Mapping[str, Term]]:
