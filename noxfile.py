@@ -32,9 +32,9 @@ PARTS = ["tests/core", "tests/vision", "tests/text", "tests/tasks"]
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, all or those named after --."""
-    _install_packages(session, *TEST_TOOLS, "wandb", "lmdb", "HanTa", "jieba", "fsspec", "aiohttp")
-    session.run("pytest", *session.posargs)
+    """Run the tests, all or those named after --, in two processes."""
+    _install_packages(session, *TEST_TOOLS, "pytest-xdist", "wandb", "lmdb", "HanTa", "jieba", "fsspec", "aiohttp")
+    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session

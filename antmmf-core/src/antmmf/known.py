@@ -7,7 +7,15 @@ from __future__ import annotations
 
 KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "antmmf-vision": {
-        "commands": ("data.check", "data.convert", "data.pack", "data.preview", "data.quarantine", "data.stats"),
+        "commands": (
+            "data.check",
+            "data.convert",
+            "data.pack",
+            "data.preview",
+            "data.quarantine",
+            "data.stats",
+            "embed",
+        ),
         "readers": ("auto", "cached", "decord", "frames", "image", "lmdb", "pyav", "torchcodec"),
         "samplers": ("dense", "fps", "segments", "uniform"),
         "transforms": ("longside", "randaugment_crop", "resize_crop"),
@@ -17,9 +25,10 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "antmmf-text": {
         "commands": ("text.significant-words",),
         "text_encoders": ("bert", "bert_fusion", "small_text"),
+        "plugins": ("text_families",),
     },
     "antmmf-tasks": {
-        "commands": ("data.download", "data.miniature", "data.prepare"),
+        "commands": ("compare", "data.download", "data.miniature", "data.prepare", "predict", "report"),
         "datasets": (
             "antmmf_jsonl",
             "captions",
@@ -27,6 +36,7 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "cnvid",
             "coco",
             "didemo",
+            "folder",
             "howto100m",
             "msrvtt",
             "msrvtt_mc",
@@ -39,9 +49,10 @@ KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
             "visual_genome",
             "webvid",
         ),
-        "tasks": ("cnvid", "retrieval", "snps3", "vqa"),
+        "tasks": ("cnvid", "mcqa", "retrieval", "snps3", "vqa"),
         "losses": ("infonce", "mil_nce", "moco"),
         "metrics": ("accuracy", "choice", "recall"),
+        "callbacks": ("report",),
     },
 }
 

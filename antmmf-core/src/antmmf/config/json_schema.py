@@ -14,14 +14,14 @@ def json_schema(registry: Registry) -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "AntMMF config"
     schema["properties"]["includes"] = {"type": "array", "items": {"type": "string"}, "description": "files laid below"}
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["includes"]}]
     definitions = schema["$defs"]
     for key, kind in BLOCKS.items():
         *sections, name = key.split(".")
         owner = schema
         for section in sections:
             owner = definitions[owner["properties"][section]["$ref"].rpartition("/")[2]]
-        required = [] if owner["properties"][name].get("default") else ["type"]
-        definitions.setdefault(kind, _block(registry, kind, required))
+        definitions.setdefault(kind, _block(registry, kind))
         owner["properties"][name] = _point_to(owner["properties"][name], f"#/$defs/{kind}")
     _allow_train_blocks(definitions)
     definitions.pop("Block", None)
@@ -37,13 +37,13 @@ def _allow_train_blocks(definitions: dict[str, Any]) -> None:
     definitions["DatasetAttributes"]["properties"]["train"]["items"] = {"anyOf": choices}
 
 
-def _block(registry: Registry, kind: str, required: list[str]) -> dict[str, Any]:
+def _block(registry: Registry, kind: str) -> dict[str, Any]:
+    """The name of a component, or ``type`` and ``params``; an included file may have given the type."""
     names = sorted({name for component in registry.components(kind) for name in (component.name, component.full_name)})
     name = {"anyOf": [{"enum": names}, {"type": "string"}]} if names else {"type": "string"}
     block = {
         "type": "object",
         "properties": {"type": name, "params": {"type": "object"}},
-        "required": required,
         "additionalProperties": False,
     }
     return {"anyOf": [name, block], "description": f"one of the {kind.replace('_', ' ')}: antmmf list {kind}"}
