@@ -89,7 +89,7 @@ def test_known_lists_what_our_packages_offer() -> None:
                 entry = line.partition("=")[0].strip().strip('"')
                 kinds[group] = tuple(sorted((*kinds.get(group, ()), entry)))
     assert {
-        name: {kind: tuple(sorted(names)) for kind, names in kinds.items()} for name, kinds in KNOWN.items()
+        name: {kind: tuple(sorted(names.split())) for kind, names in kinds.items()} for name, kinds in KNOWN.items()
     } == offered
 
 

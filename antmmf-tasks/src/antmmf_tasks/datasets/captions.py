@@ -112,34 +112,51 @@ class Captions(Release):
         path = self.files()[0]
         columns = self._columns(path)
         divided = None if columns["split"] else _divide(set(self._groups(path, columns)))
-        merged: dict[_Key, list[str]] = {}  # by the file itself: rows may call it by several names
+        of_media, of_text, of_split = columns["media"], columns["text"], columns["split"]
+        of_group, of_start, of_end = columns["group"], columns["start"], columns["end"]
+        merged: dict[_Key, tuple[str, ...] | list[str]] = {}  # by the file itself: rows may call it by several names
         groups: dict[str, str] = {}
         groups_of: dict[str, str] = {}  # media of the split -> group
         homes: dict[str, tuple[Split, str]] = {}  # name -> split and place of its first row
         for place, row in rows(path):
-            name = _text(place, row, columns["media"])
-            if columns["group"] is not None:
-                groups[name] = _text(place, row, columns["group"])
-            split = divided[groups.get(name, name)] if divided is not None else _split(place, row, columns["split"])
-            home = homes.setdefault(name, (split, place))
-            if home[0] != split:
+            name = _text(place, row, of_media)
+            if of_group is not None:
+                groups[name] = _text(place, row, of_group)
+            split = divided[groups.get(name, name)] if divided is not None else _split(place, row, of_split)
+            home = homes.get(name)
+            if home is None:
+                homes[name] = split, place
+            elif home[0] != split:
                 raise _in_two_splits(name, split, place, home)
             media = self.media_of(name, place) if split == self.split else None
             if media is not None:
-                start, end = _seconds(place, row, columns["start"]), _seconds(place, row, columns["end"])
+                start, end = _seconds(place, row, of_start), _seconds(place, row, of_end)
                 if end is not None and end <= (start or 0):
                     raise DataError(f"{place}: end {end:g} must be after start {start or 0:g}")
-                texts = self.texts_of(_texts(place, row, columns["text"]), place)
-                merged.setdefault((media, start, end), []).extend(texts)
-                if name in groups:
+                texts, key = self.texts_of(_texts(place, row, of_text), place), (media, start, end)
+                before = merged.get(key)
+                if before is None:
+                    merged[key] = texts  # nearly always all there is
+                elif isinstance(before, list):
+                    before.extend(texts)
+                else:
+                    merged[key] = [*before, *texts]
+                if of_group is not None:
                     groups_of[media] = groups[name]
         self._check(path, homes)
         top = len(str(self.media_dir)) + 1
         for (media, start, end), found in merged.items():
             if found:
                 extras = {"group": groups_of[media]} if media in groups_of else {}
-                key = media[top:] + _span(start, end)
-                yield Record(key, media, start, end, tuple(found), language=self.language, extras=extras)
+                yield Record(
+                    media[top:] + _span(start, end),
+                    media,
+                    start,
+                    end,
+                    tuple(found),
+                    language=self.language,
+                    extras=extras,
+                )
 
     def split_table(self) -> list[tuple[str, str, str]]:
         """(media, group, split) of every media in the file, sorted; nothing where the file itself has the splits."""
@@ -203,14 +220,13 @@ def _in_two_splits(name: str, split: str, place: str, before: tuple[str, str]) -
     )
 
 
-def _texts(place: str, row: Mapping[str, Json], column: str | None) -> list[Json]:
+def _texts(place: str, row: Mapping[str, Json], column: str | None) -> Sequence[Json]:
     """One text, or a list of them."""
     value: Json = row.get(column or "")
+    if type(value) is str:  # as nearly always
+        return (value,)
     texts = value if type(value) is list else [value]
-    for number, text in enumerate(texts):
-        if type(text) is not str and text is not None:
-            texts[number] = _checked(place, text, column)
-    return texts
+    return [text if type(text) is str or text is None else _checked(place, text, column) for text in texts]
 
 
 def _text(place: str, row: Mapping[str, Json], column: str | None) -> str:
@@ -230,6 +246,8 @@ def _checked(place: str, value: Json, column: str | None) -> str:
 
 def _seconds(place: str, row: Mapping[str, Json], column: str | None) -> float | None:
     value: Json = None if column is None else row.get(column)
+    if type(value) is float and 0 <= value < math.inf:  # as nearly always
+        return value
     if value is None or value == "":
         return None
     try:
@@ -292,6 +310,6 @@ def _hash(path: Path) -> str:
 
 def _span(start: float | None, end: float | None) -> str:
     """What tells the segments of one file apart in a key; nothing for the whole file."""
-    if start is None and end is None:
-        return ""
-    return f"#{start or 0:.10g}-" + ("" if end is None else f"{end:.10g}")
+    if end is None:
+        return "" if start is None else f"#{start:.10g}-"
+    return "#%.10g-%.10g" % (start or 0, end)  # noqa: UP031  # half the time of an f-string

@@ -187,20 +187,22 @@ class _Members:
 
 
 def _json_rows(path: Path) -> Rows:
-    decode = json.JSONDecoder().raw_decode
+    scan, name = json.JSONDecoder().scan_once, str(path)
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             text = line.strip()
             if not text:
                 continue
             try:
-                values, end = decode(text)
+                values, end = scan(text, 0)
+            except StopIteration as error:
+                raise DataError(f"{path}:{number}: not a line of JSON (begins with {text[:20]!r})") from error
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}:{number}: not a line of JSON ({error})") from error
             if type(values) is not dict or end != len(text):
                 found = f"a {type(values).__name__}" if end == len(text) else f"more behind it: {text[end:][:40]!r}"
                 raise DataError(f"{path}:{number}: expected a JSON object, got {found}")
-            yield f"{path}:{number}", values
+            yield f"{name}:{number}", values
 
 
 def _csv_rows(path: Path, delimiter: str, header: list[str], quoted: bool) -> Rows:

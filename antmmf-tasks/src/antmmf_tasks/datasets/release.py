@@ -165,13 +165,12 @@ class Release(ABC):
         """The texts that can be used, each with single spaces; empty ones and books are counted and left out."""
         good = []
         for text in texts:
-            words = text.split() if isinstance(text, str) else []
-            joined = " ".join(words)
-            if 0 < len(words) <= MOST_WORDS and len(joined) <= MOST_CHARACTERS and joined.isascii():
+            joined = " ".join(text.split()) if isinstance(text, str) else ""
+            if 0 < len(joined) <= MOST_WORDS and joined.isascii():
                 good.append(joined)  # as nearly always
-            elif not words:
+            elif not joined:
                 self.drop("empty texts", place)
-            elif len(words) > MOST_WORDS:
+            elif joined.count(" ") >= MOST_WORDS:
                 self.drop(f"texts of more than {MOST_WORDS} words", place)
             elif len(joined) > MOST_CHARACTERS:
                 self.drop(f"texts of more than {MOST_CHARACTERS} characters", place)
