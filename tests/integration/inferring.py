@@ -73,3 +73,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 def figures(folder: Path) -> dict[str, float]:
     found = json.loads((folder / "results.json").read_text())["figures"]
     return {name: figure["value"] for name, figure in found.items() if "shuffled" not in name}
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """What a file of predictions says, a line each."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

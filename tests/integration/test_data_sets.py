@@ -7,11 +7,19 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import antmmf
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
+import torch
 import yaml
+from antmmf.plan import plan_run
+from antmmf.registry import Registry
+from antmmf.run import assemble
 from antmmf_tasks.miniatures import write_miniature
+from inferring import embed, lines_of
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 CLIPS, VIDEOS = SHARED / "annotations" / "for_clips", SHARED / "videos"
@@ -54,10 +62,41 @@ def trained(
     return answer.stdout + answer.stderr, run
 
 
-def test_real_clips_train_and_are_retrieved_through_msvd_webvid_and_msrvtt(tmp_path: Path) -> None:
+@dataclass(frozen=True)
+class Real:
+    """A run on real clips, what it said, and where the data sets lie that it saw."""
+
+    said: str
+    run: Path
+    msvd: Path
+    msrvtt: Path
+
+    @property
+    def unseen(self) -> list[str]:
+        """The clips of MSVD that are its val split."""
+        return sorted(self.captions)[5:]
+
+    @property
+    def captions(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = json.loads((self.msvd / "captions.json").read_text(encoding="utf-8"))
+        return found
+
+    @property
+    def sentences(self) -> dict[str, list[str]]:
+        """The captions of each clip of MSR-VTT, the test split."""
+        found: dict[str, list[str]] = {}
+        for sentence in json.loads((self.msrvtt / "MSRVTT_data.json").read_text(encoding="utf-8"))["sentences"]:
+            found.setdefault(sentence["video_id"], []).append(" ".join(sentence["caption"].split()))
+        return found
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Real:
+    """Trained on clips of MSVD and WebVid and tested on those of MSR-VTT, with their own annotations as released."""
     if not CLIPS.is_dir():
         pytest.skip("the real clips in ../shared/data are not here")
-    msvd, webvid, msrvtt = (tmp_path / name for name in ("msvd", "webvid", "msrvtt"))
+    folder = tmp_path_factory.mktemp("real")
+    msvd, webvid, msrvtt = (folder / name for name in ("msvd", "webvid", "msrvtt"))
     for root, videos in ((msvd, "msvd"), (webvid, "webvid"), (msrvtt, "msrvtt")):
         root.mkdir()
         (root / "videos").symlink_to(VIDEOS / videos)
@@ -69,7 +108,7 @@ def test_real_clips_train_and_are_retrieved_through_msvd_webvid_and_msrvtt(tmp_p
     shutil.copy(CLIPS / "msrvtt_videodatainfo.json", msrvtt / "MSRVTT_data.json")
     shutil.copy(CLIPS / "MSRVTT_JSFUSION_test.rows.csv", msrvtt / "MSRVTT_JSFUSION_test.csv")
     said, run = trained(
-        tmp_path,
+        folder,
         {
             "train": [
                 {"type": "msvd", "params": {"data_root_dir": str(msvd), "split": "train"}, "weight": 3},
@@ -81,15 +120,53 @@ def test_real_clips_train_and_are_retrieved_through_msvd_webvid_and_msrvtt(tmp_p
         max_epochs=2,
         max_iterations=100,
     )
-    assert "antmmf-tasks:msvd: 5 videos x 1 of 39.2 captions in batches of 4 = 1 steps" in " ".join(said.split())
-    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    figures = results["figures"]
-    captions = json.loads((msvd / "captions.json").read_text(encoding="utf-8"))
-    assert figures["val/t2v/R1"]["n"] == len({text for name in names[5:] for text in captions[name]})
-    sentences = json.loads((msrvtt / "MSRVTT_data.json").read_text(encoding="utf-8"))["sentences"]
-    assert figures["test/t2v/R1"]["n"] == len({sentence["caption"] for sentence in sentences})
+    return Real(said, run, msvd, msrvtt)
+
+
+def test_real_clips_train_and_are_retrieved_through_msvd_webvid_and_msrvtt(real: Real) -> None:
+    assert "antmmf-tasks:msvd: 5 videos x 1 of 39.2 captions in batches of 4 = 1 steps" in " ".join(real.said.split())
+    figures = json.loads((real.run / "results.json").read_text(encoding="utf-8"))["figures"]
+    assert figures["val/t2v/R1"]["n"] == len({text for name in real.unseen for text in real.captions[name]})
+    assert figures["test/t2v/R1"]["n"] == len({text for texts in real.sentences.values() for text in texts})
     assert all(math.isfinite(figure["value"]) for figure in figures.values())
-    assert not list(run.glob("quarantine*"))
+    assert not list(real.run.glob("quarantine*"))
+
+
+def test_predictions_on_real_clips_are_the_cosines_of_the_embedded_vectors(real: Real, tmp_path: Path) -> None:
+    """``run_type predict`` with the training run's own config, and ``antmmf embed`` of the same split of MSR-VTT."""
+    places = (f"resume_file={real.run}", f"save_dir={tmp_path / 'found'}", "run_type=predict")
+    config = [str(real.run.parent / "config.yml"), *(f"training_parameters.{place}" for place in places)]
+    assemble(plan_run(config[0], config[1:], registry=Registry())).execute()
+    data = ("msrvtt", f"data_root_dir={real.msrvtt}", "split=test", "protocol=full")
+    said = embed(real.run, "--data", *data, "--out", tmp_path / "vectors")
+    num = sum(map(len, real.sentences.values()))
+    assert f"{len(real.sentences)} videos, {num} texts of {len(real.sentences)} records; model " in said
+    videos, texts = (pq.read_table(tmp_path / "vectors" / "test" / kind).to_pydict() for kind in ("videos", "texts"))
+    assert (set(videos), set(texts)) == ({"key", "media", "vector", "model"}, {"key", "text", "vector", "model"})
+    told = [(line["key"], line["text"]) for line in pq.read_table(tmp_path / "vectors/test/texts").to_pylist()]
+    assert sorted(told) == sorted((key, text) for key, some in real.sentences.items() for text in some)
+    assert {*videos["model"], *texts["model"]} == {antmmf.load(real.run, device="cpu").hash}
+
+    video, text = (torch.tensor(table["vector"], dtype=torch.float64) for table in (videos, texts))
+    cosine = {
+        (said, key): score
+        for said, row in zip(texts["text"], (text @ video.T).tolist(), strict=True)
+        for key, score in zip(videos["key"], row, strict=True)
+    }
+    lines = lines_of(tmp_path / "found" / "predictions" / "test.jsonl")
+    of_texts, of_videos = lines[:num], lines[num:]
+    assert [(line["truth"], line["query"]) for line in of_texts] == told
+    for line in of_texts:
+        assert sorted(one["key"] for one in line["ranked"]) == sorted(real.sentences)  # ten at most, there are nine
+        assert [one["score"] for one in line["ranked"]] == sorted((o["score"] for o in line["ranked"]), reverse=True)
+        for one in line["ranked"]:
+            assert one["score"] == pytest.approx(cosine[line["query"], one["key"]], abs=1e-6)
+    assert {line["video"]: line["texts"] for line in of_videos} == real.sentences
+    for line in of_videos:
+        best = sorted((cosine[said, line["video"]] for said in texts["text"]), reverse=True)[:10]
+        assert [one["score"] for one in line["ranked"]] == pytest.approx(best, abs=1e-6)
+        assert all(one["text"] in real.sentences[one["key"]] for one in line["ranked"])
+    assert len(pq.read_table(tmp_path / "found" / "predictions" / "test.parquet")) == len(lines)
 
 
 @pytest.fixture(scope="module")

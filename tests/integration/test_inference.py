@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from antmmf.cli.main import cli
 from antmmf.evaluate import split_rows
 from antmmf.run import Run
 from click.testing import CliRunner
-from inferring import QUESTIONS, SHAPES, contents, embed, execute, figures, load, media
+from inferring import QUESTIONS, SHAPES, contents, embed, execute, figures, lines_of, load, media
 
 
 @pytest.fixture(scope="module")
@@ -203,10 +202,6 @@ def predict(*words: str | Path) -> str:
     if done.exception is not None:
         raise done.exception
     return done.output
-
-
-def lines_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture(scope="module")
