@@ -187,16 +187,14 @@ class _Members:
 
 
 def _json_rows(path: Path) -> Rows:
-    scan, name = json.JSONDecoder().scan_once, str(path)
+    decode, name = json.JSONDecoder().raw_decode, str(path)
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             text = line.strip()
             if not text:
                 continue
             try:
-                values, end = scan(text, 0)
-            except StopIteration as error:
-                raise DataError(f"{path}:{number}: not a line of JSON (begins with {text[:20]!r})") from error
+                values, end = decode(text)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}:{number}: not a line of JSON ({error})") from error
             if type(values) is not dict or end != len(text):
