@@ -20,8 +20,8 @@ from antmmf.data.fetch import read_sample
 from antmmf.data.index import open_index
 from antmmf.data.media import SampleReader
 from antmmf.data.reader_process import ReaderProcess
-from antmmf.data.sources import Sources, file_of, is_remote, member, source_of
-from antmmf.errors import DataError, PluginError
+from antmmf.data.sources import Sources, _explained, _system, file_of, is_remote, member, source_of
+from antmmf.errors import DataError, PluginError, is_transient
 from antmmf_vision.readers.pyav import PyAVReader
 from antmmf_vision.samplers import Segments
 from click.testing import CliRunner
@@ -139,9 +139,11 @@ def test_a_split_that_is_not_there_and_a_cut_shard_are_one_clear_line(folder: Pa
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves a folder; every ``nth`` request fails, in turn with 503, with half of the bytes, with no answer."""
+    """Serves a folder; every ``nth`` request fails, in turn with 503, with half of the bytes, with no answer. While it
+    is ``silent`` it lets everybody wait for five seconds."""
 
     nth = 0
+    silent: threading.Event | None = None
     root = Path()
     requests: list[str]
 
@@ -153,6 +155,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         return str(self.server.root / path.lstrip("/"))
 
     def do_GET(self) -> None:
+        if self.server.silent is not None:
+            self.server.silent.wait(5)
         self.server.requests.append(self.path)
         count, nth = len(self.server.requests), self.server.nth
         if nth and count % nth == 0:
@@ -206,15 +210,44 @@ def test_a_server_that_fails_now_and_then_costs_no_sample(
     folder: Path, tmp_path: Path, server: Server, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed(folder, tmp_path / "out")
-    reader = reader_of(shards(url(server, "out")), "faulty", tmp_path, Sources(tmp_path / "copies", whole=whole))
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     server.nth = 3
+    monkeypatch.setenv("ANTMMF_CACHE", str(tmp_path / "cache"))
+    reader = reader_of(shards(url(server, "out")), "faulty", tmp_path, Sources(tmp_path / "copies", whole=whole))
+    assert waits  # the lists of records failed too
+    waits.clear()
     wanted = from_files(folder, tmp_path)
     for row in range(12):
         found = read_sample(reader, row, epoch=0)
         assert torch.equal(found.frames, wanted[row])  # type: ignore[union-attr]
     assert waits  # it did fail
+
+
+def test_a_server_that_falls_silent_is_given_up_and_may_be_asked_again(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.bin").write_bytes(b"12345678")
+    monkeypatch.setattr("antmmf.data.sources._SILENCE", 0.2)
+    server.silent = threading.Event()
+    try:
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            Sources(tmp_path / "copies").local(url(server, "a.bin"))
+    finally:
+        server.silent.set()
+    assert is_transient(caught.value)
+
+
+def test_a_large_file_may_take_as_long_as_it_comes(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _system(url(server, "a.bin"))[0].client_kwargs["timeout"].total is None
+    monkeypatch.setitem(fsspec.config.conf, "http", {"client_kwargs": {"auth": None}})  # the user knows better
+    assert _system(url(server, "a.bin"))[0].client_kwargs == {"auth": None}
+
+
+def test_the_time_out_of_old_pythons_is_a_time_out() -> None:
+    assert is_transient(
+        _explained("http://h/a", type("FSTimeoutError", (type("TimeoutError", (Exception,), {}),), {})())
+    )
 
 
 def test_what_the_server_does_not_have_is_missing_and_not_tried_again(tmp_path: Path, server: Server) -> None:

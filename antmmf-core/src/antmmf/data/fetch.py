@@ -17,10 +17,9 @@ from antmmf.data.media import SampleReader
 from antmmf.data.mixing import Mixed
 from antmmf.data.order import Rows
 from antmmf.data.quarantine import BadSample, Policy
-from antmmf.data.sources import source_of
-from antmmf.errors import AntmmfError, DataError, PluginError, is_transient
+from antmmf.data.sources import UnreachableError, patiently, source_of
+from antmmf.errors import AntmmfError, DataError, PluginError
 
-_WAITS = (0.2, 0.8, 3.2, 12.8)  # seconds between the tries of what a network or a disk is to blame for
 _SUBSTITUTE_TRIES = 8
 
 Request: TypeAlias = tuple[int, Rows]  # epoch and items of one micro-batch
@@ -81,43 +80,29 @@ class Fetch(Dataset[Any]):
 
 
 def read_sample(reader: SampleReader, item: int, *, epoch: int) -> Sample | BadSample:
-    """The sample of ``item``, or what is wrong with it. Raises ``DataError`` for what is no fault of it and does not
-    pass, and ``PluginError`` where the reader cannot be used at all."""
-    for wait in (*_WAITS, None):
-        try:
-            return reader.read(item, epoch=epoch)
-        except (MemoryError, PluginError):
-            raise
-        except Exception as error:
-            if not is_transient(error):
-                return _bad(reader, reader.row(item), error)
-            if wait is None:
-                media = reader.index.record(reader.row(item)).media
-                raise DataError(
-                    f"{media}: {_said(error)}, {len(_WAITS) + 1} times in {sum(_WAITS):.0f} s: the network's or the "
-                    "machine's fault, so it is not quarantined; training_parameters.resume auto goes on from here"
-                ) from error
-            time.sleep(wait)
-    raise AssertionError
+    """The sample of ``item``, or what is wrong with it. Raises ``UnreachableError`` for what is no fault of it and does
+    not pass, and ``PluginError`` where the reader cannot be used at all."""
+    try:
+        return patiently(lambda: reader.read(item, epoch=epoch), of=lambda: reader.index.record(reader.row(item)).media)
+    except (MemoryError, PluginError, UnreachableError):
+        raise
+    except Exception as error:
+        return _bad(reader, reader.row(item), error)
 
 
 def _bad(reader: SampleReader, row: int, error: Exception) -> BadSample:
     record = reader.index.record(row)
     media = str(source_of(record.media))
-    message = (str(error) if isinstance(error, AntmmfError) else _said(error)).removeprefix(f"{media}: ")
+    said = str(error) if isinstance(error, AntmmfError) else f"{type(error).__name__}: {error}"
     return BadSample(
         id=int(reader.index.ids[row]),
         key=record.key,
         media=media,
         reader=reader.reader_name,
         reason=error.reason if isinstance(error, DataError) else "defect",
-        message=message,
+        message=said.removeprefix(f"{media}: "),
         facts=reader.facts(record),
     )
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 class Shipped(Dataset[Any]):

@@ -7,11 +7,12 @@ import hashlib
 import os
 import re
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from antmmf.contracts import Source
@@ -26,9 +27,13 @@ _BROKEN_OFF = {
     "ClientPayloadError",
     "HTTPClientError",
     "IncompleteReadError",
+    "TimeoutError",  # asyncio's, which before Python 3.11 is not the built-in one
 }  # libraries' own
+_WAITS = (0.2, 0.8, 3.2, 12.8)  # seconds between the tries of what a network or a disk is to blame for
+_SILENCE = 60.0  # seconds after which a server that sends nothing is given up
 _IN_USE = 60.0  # seconds after its last use before a file may be removed
 
+T = TypeVar("T")
 
 _shard = functools.lru_cache(maxsize=1024)(Path)  # making a path takes as long as reading 4 KB
 
@@ -60,6 +65,31 @@ def source_of(media: str, file: Path | None = None) -> Source:
         int(found["offset"]),
         int(found["size"]),
     )
+
+
+class UnreachableError(DataError):
+    """What a network or a machine is to blame for, and not the file, after the last try."""
+
+
+def patiently(attempt: Callable[[], T], *, of: Callable[[], str]) -> T:
+    """What ``attempt`` returns, tried again while a network or a disk is to blame for its failure.
+
+    Raises ``UnreachableError``, which names what it is ``of``, when that does not pass.
+    """
+    for wait in (*_WAITS, None):
+        try:
+            return attempt()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            if wait is None:
+                raise UnreachableError(
+                    f"{of()}: {type(error).__name__}: {error}, {len(_WAITS) + 1} times in {sum(_WAITS):.0f} s: the "
+                    "network's or the machine's fault, so it is not quarantined; training_parameters.resume auto goes "
+                    "on from here"
+                ) from error
+            time.sleep(wait)
+    raise AssertionError
 
 
 class Sources:
@@ -172,10 +202,20 @@ def _system(file: str) -> tuple[Any, str]:
     try:
         import fsspec  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
-        system, name = fsspec.core.url_to_fs(file)
+        system, name = fsspec.core.url_to_fs(file, **_patience(file, fsspec.config.conf))
         return system, str(name)
     except ImportError as error:
         raise PluginError(f"{file}: to read it, pip install 'antmmf-core[fsspec]' ({error})") from error
+
+
+def _patience(file: str, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a web server, unless fsspec's ``own`` config says more: by default a file that takes five minutes fails, and
+    a server that says nothing is waited for as long."""
+    if not file.startswith(("http://", "https://")) or own.get("http") or own.get("https"):
+        return {}
+    import aiohttp  # type: ignore[import-not-found, unused-ignore]
+
+    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=_SILENCE)}}
 
 
 def _explained(file: str, error: Exception) -> Exception:

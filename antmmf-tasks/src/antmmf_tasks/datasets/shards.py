@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from antmmf.cache import cache_folder
 from antmmf.contracts import Record, Segment
-from antmmf.data.sources import Sources, is_remote, member
+from antmmf.data.sources import Sources, is_remote, member, patiently
 from antmmf.errors import DataError
 
 from antmmf_tasks.datasets.files import rows
@@ -37,7 +38,7 @@ class Shards:
         language: str = "en",
     ) -> None:
         self._root, self._split = data_root_dir.rstrip("/"), split
-        self._fetch = Sources(cache_folder() / "remote")
+        self._fetch = Sources(cache_folder() / "remote", max_gb=math.inf)  # a run keeps the cache to its size
         self._tars = Tars(Path(self._root), files.format(split=split), text_field, language) if files else None
 
     def sources(self) -> Sequence[Path]:
@@ -92,7 +93,7 @@ class Shards:
 
     def _local(self, name: str) -> Path:
         place = f"{self._root}/{name}"
-        return self._fetch.local(place) if is_remote(place) else Path(place)
+        return patiently(lambda: self._fetch.local(place), of=lambda: place) if is_remote(place) else Path(place)
 
 
 def _records_of(shard: dict[str, Any]) -> str:
