@@ -268,8 +268,22 @@ def test_copies_keep_to_their_room_and_the_last_ones_stay(
     for k in (0, 1, 2, 0, 3, 4):
         sources.local(url(server, f"{k}.bin"))
         time.sleep(0.01)
-    left = sorted(path.name[-5:] for path in (tmp_path / "copies").iterdir() if not path.name.startswith("."))
-    assert left == ["0.bin", "3.bin", "4.bin"]
+    assert _names(tmp_path / "copies") == ["0.bin", "3.bin", "4.bin"]
+
+
+def test_what_a_killed_download_left_counts_as_a_copy(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("antmmf.data.sources._IN_USE", 0.0)
+    (tmp_path / "copies").mkdir()
+    (tmp_path / "copies/.half.bin.part").write_bytes(bytes(2500))
+    (tmp_path / "0.bin").write_bytes(bytes(1000))
+    Sources(tmp_path / "copies", max_gb=3e-6).local(url(server, "0.bin"))
+    assert _names(tmp_path / "copies") == ["0.bin"]
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name[-5:] for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def test_files_are_fetched_ahead_in_the_background(tmp_path: Path, server: Server) -> None:

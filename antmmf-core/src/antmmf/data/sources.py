@@ -30,8 +30,8 @@ _BROKEN_OFF = {
     "TimeoutError",  # asyncio's, which before Python 3.11 is not the built-in one
 }  # libraries' own
 _WAITS = (0.2, 0.8, 3.2, 12.8)  # seconds between the tries of what a network or a disk is to blame for
-_SILENCE = 60.0  # seconds after which a server that sends nothing is given up
-_IN_USE = 60.0  # seconds after its last use before a file may be removed
+_SILENCE = 45.0  # seconds after which a server that sends nothing is given up
+_IN_USE = 60.0  # seconds after its last use before a file may be removed; more than a download is silent
 
 T = TypeVar("T")
 
@@ -175,11 +175,12 @@ class Sources:
         return content
 
     def _make_room(self, newest: Path) -> None:
-        """Remove what was used longest ago; never what somebody may just be opening."""
+        """Remove what was used longest ago, halves of a killed download too; never what somebody may just be opening or
+        writing."""
         files = []
         for path in self._folder.iterdir():
             with suppress(OSError):
-                if not path.name.startswith("."):
+                if not path.name.endswith(".lock"):
                     files.append((path.stat().st_mtime, path.stat().st_size, path))
         total = sum(size for _, size, _ in files)
         for used, size, path in sorted(files):
