@@ -50,6 +50,15 @@ def test_a_change_is_one_line(current: dict[str, Any], line: str) -> None:
     assert lock_changes(LOCK, current) == [line]
 
 
+def test_of_two_runs_what_only_one_of_them_uses_is_no_change() -> None:
+    components = {"tasks/retrieval": "antmmf_tasks.tasks:New", "metrics/recall": "antmmf_tasks.metrics:Recall"}
+    current = {"antmmf-tasks": changed(version="0.2.0", components=components)["antmmf-tasks"]}
+    assert lock_changes(LOCK, current, same_run=False) == [
+        "antmmf-tasks 0.1.0 -> 0.2.0",
+        "antmmf-tasks: tasks/retrieval moved from antmmf_tasks.tasks:Old to antmmf_tasks.tasks:New",
+    ]
+
+
 def test_components_are_told_one_by_one() -> None:
     components = {"tasks/retrieval": "antmmf_tasks.tasks:New", "metrics/recall": "antmmf_tasks.metrics:Recall"}
     assert lock_changes(LOCK, changed(components=components)) == [

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from antmmf.check import check_run
 from antmmf.errors import ConfigError
 from antmmf.plan import plan_run
 from antmmf.registry import Registry
@@ -98,6 +99,9 @@ def test_a_run_without_training_and_checkpoint_refuses_what_would_be_random(tmp_
     said = "must name a checkpoint, for vision_projection.weight, text_projection.weight would be random"
     with pytest.raises(ConfigError, match=said):
         assemble(plan)
+    with pytest.raises(ConfigError, match=said):
+        check_run(plan, files=False)
+    check_run(plan_run("finetune/clip_b32_vatex_en", given[:-1], registry=Registry()), files=False)
     assert not (tmp_path / "run").exists()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from antmmf.assets import RunAssets
 from antmmf.bind import Plan
@@ -25,12 +26,14 @@ from antmmf.errors import AntmmfError, ComponentError, ConfigError, Problem
 from antmmf.evaluate import monitored_fault
 from antmmf.freeze import freeze
 from antmmf.optim import Group, parameter_groups
+from antmmf.origin import random_fault
 from antmmf.plan import ENCODERS, RunPlan
 from antmmf.run_folder import choose_folder
 from antmmf.task import Task
 
 T = TypeVar("T")
 
+_FILLS = (torch.ops.aten.zero_, torch.ops.aten.fill_, torch.ops.aten.copy_)
 _SOURCE_SIZE = (240, 320)
 """Height and width of the frames that transforms are tried with."""
 
@@ -124,7 +127,10 @@ class _Checker:
             }
             if None in built.values():
                 return
-            task = self.attempt(plan.task, lambda: plan.task.build(assets=assets, **built))
+            with _Drawn() as drawn:
+                task = self.attempt(plan.task, lambda: plan.task.build(assets=assets, **built))
+            if isinstance(task, Task):
+                self._check_random(drawn.names(task))
             video = self._check_vision(parts["vision"], built["vision"], picks, sizes) if "vision" in built else None
             if "text" in built:
                 self._check_text(parts, built, video)
@@ -137,6 +143,12 @@ class _Checker:
             self.problem(
                 plan.task.path, f"{plan.task.full_name} must be a subclass of antmmf.Task", where=plan.task.where
             )
+
+    def _check_random(self, names: list[str]) -> None:
+        """Encoders without weights are the plan's affair; ``names`` are what the task adds to them at random."""
+        train = self.plan.config.training_parameters
+        if names and not train.resume_file and "train" not in train.run_type.split("+"):
+            self.problems.append(random_fault(self.plan, names))
 
     def _check_parameters(self, task: Task) -> None:
         """What the config says of parameters by name must fit some."""
@@ -204,6 +216,28 @@ class _Checker:
             self.attempt(parts["fusion"], lambda: _fuse(fusion, tokens, len(text.tokenizer), video), failed=failed)
         elif hasattr(text, "fuse") and video.tokens.shape[-1] == text.dim:
             self.attempt(parts["text"], lambda: _fuse(text, tokens, len(text.tokenizer), video), failed="cannot fuse")
+
+
+class _Drawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Sees which tensors are filled at random while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._storages: dict[int, torch.UntypedStorage] = {}  # held, so that no number comes twice
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, Tensor) and torch.Tag.nondeterministic_seeded in func.tags:
+            storage = found.untyped_storage()
+            self._storages[storage._cdata] = storage
+        elif isinstance(found, Tensor) and func.overloadpacket in _FILLS:
+            self._storages.pop(found.untyped_storage()._cdata, None)
+        return found
+
+    def names(self, task: Task) -> list[str]:
+        """The tensors of ``task`` that are as they were drawn."""
+        tensors = task.state_dict(keep_vars=True).items()
+        return [name for name, tensor in tensors if tensor.untyped_storage()._cdata in self._storages]
 
 
 def _check_sources(dataset: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def find_origin(plan: RunPlan, checkpoints: Checkpoints, lock: str) -> Origin:
     weights_only = train.restart or not is_training
     path = find_checkpoint(Path(train.resume_file).expanduser(), prefer="best" if weights_only else "latest")
     checkpoint = load_checkpoint(path)
-    locked = _lock_notes(plan, checkpoint, lock)
+    locked = _lock_notes(plan, checkpoint, lock, same_run=not weights_only)
     if weights_only:
         return Origin(checkpoint, False, (f"weights from {path}, counting from 0", *locked))
     note = f"going on from {path}, counting from {checkpoint.state.step}"
@@ -81,13 +81,18 @@ def check_weights(plan: RunPlan, task: nn.Module, other: nn.Module) -> None:
     own = task.state_dict()
     drawn = [name for name, tensor in other.state_dict().items() if not torch.equal(own[name], tensor)]
     if drawn:
-        path = ("training_parameters", "resume_file")
-        shown = ", ".join(drawn[:3]) + (f" and {len(drawn) - 3} more" if len(drawn) > 3 else "")
-        message = (
-            f"must name a checkpoint, for {shown} would be random; without one run_type "
-            f"{plan.config.training_parameters.run_type!r} needs a model that is pretrained in all its parts"
-        )
-        raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
+        raise ConfigError(random_fault(plan, drawn))
+
+
+def random_fault(plan: RunPlan, names: Sequence[str]) -> Problem:
+    """What is wrong with a run that trains nothing, and whose model's tensors ``names`` nobody fills."""
+    path = ("training_parameters", "resume_file")
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    message = (
+        f"must name a checkpoint, for {shown} would be random; without one run_type "
+        f"{plan.config.training_parameters.run_type!r} needs a model that is pretrained in all its parts"
+    )
+    return Problem(".".join(path), plan.layers.where(path), message)
 
 
 def _continued(plan: RunPlan, checkpoint: Checkpoint, note: str, locked: tuple[str, ...]) -> Origin:
@@ -111,12 +116,12 @@ def _changes(plan: RunPlan, checkpoint: Checkpoint) -> Iterator[tuple[str, Json,
             yield key, old, new
 
 
-def _lock_notes(plan: RunPlan, checkpoint: Checkpoint, lock: str) -> tuple[str, ...]:
+def _lock_notes(plan: RunPlan, checkpoint: Checkpoint, lock: str, *, same_run: bool = True) -> tuple[str, ...]:
     policy = plan.config.training_parameters.plugin_lock
     saved = checkpoint.files.get("plugins.lock.json")
     if policy == "ignore" or saved is None:
         return ()
-    changes = lock_changes(json.loads(saved), json.loads(lock))
+    changes = lock_changes(json.loads(saved), json.loads(lock), same_run=same_run)
     if changes and policy == "strict":
         raise CheckpointError(
             f"{checkpoint.path} was written by other plugins: {'; '.join(changes)}; install those, "

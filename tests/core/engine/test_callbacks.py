@@ -63,6 +63,15 @@ def test_the_console_shows_the_figures_of_the_end_as_a_table(capsys: pytest.Capt
     assert row.split() == ["test", "t2v", "R@1", "25.00", "[20.50,", "30.25]", "1,000"]
 
 
+def test_the_console_ends_with_first_figures_and_not_with_parts_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("test/accuracy", "test/unknown", "test/accuracy/colour", "test/l2/t2v/R1", "test/l2/t2v/R5")
+    console = Console()
+    console.antmmf_eval_end(state=RunState(), split="test", figures={name: Figure(25.0) for name in names})
+    capsys.readouterr()
+    console.antmmf_run_end(state=RunState(), error=None)
+    assert capsys.readouterr().out.splitlines() == ["test accuracy 25.00", "test l2 t2v R@1 25.00"]
+
+
 def test_the_console_can_show_a_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(Console(progress=True), tmp_path)
     assert "20/100 loss 1.5000" in capsys.readouterr().out

@@ -132,9 +132,9 @@ def _interval(figure: Figure) -> str:
 
 
 def _heads(figures: Mapping[str, Figure]) -> Iterator[str]:
-    """The first figure of each group, ``test t2v R@1 83.17 [80.33, 86.00], n = 600``."""
+    """The first figure of each group, ``test t2v R@1 83.17 [80.33, 86.00], n = 600``; parts of a figure are none."""
     groups = {name.rpartition("/")[0]: name for name in reversed(list(figures))}
-    for name in reversed(list(groups.values())):
+    for name in (groups[group] for group in reversed(list(groups)) if group not in figures):
         figure = figures[name]
         count = "" if figure.n is None else f", n = {figure.n:,}"
         yield " ".join(filter(None, (_title(name), f"{figure.value:.2f}", _interval(figure)))) + count
