@@ -9,7 +9,7 @@ import torch
 from antmmf.errors import ComponentError
 from antmmf.testing import check_vision_encoder
 from antmmf_vision.encoders.hf_vision import HfVision
-from encoder_tools import check_recomputing, noise, sizes, whole, with_rubbish
+from encoder_tools import check_recomputing, noise, randomised, sizes, whole, with_rubbish
 from hf_tools import FRAMES, PATCH, SIDE, TOWERS, VIDEO_MODELS, config, saved, transformers
 from torch import Tensor
 
@@ -87,6 +87,34 @@ def test_a_clips_vector_is_that_of_x_clips_get_video_features(tmp_path: Path) ->
         features = library.get_video_features(pixel_values=pixels_of(made, frames).flatten(0, 1))
     vectors = features if isinstance(features, Tensor) else features.pooler_output
     torch.testing.assert_close(run(made, frames).clips, vectors.reshape(2, 2, -1))
+
+
+@pytest.mark.parametrize("dim", [None, 16])
+def test_the_vector_of_a_videomae_that_classifies_is_what_it_classifies(dim: int | None, tmp_path: Path) -> None:
+    sizes_of_it = {**config("videomae").to_dict(), "use_mean_pooling": True}
+    library = transformers.VideoMAEForVideoClassification(transformers.VideoMAEConfig(**sizes_of_it))
+    randomised(library).save_pretrained(tmp_path)
+    made, frames = encoder(tmp_path, dim=dim), noise(2, 1, FRAMES, SIDE, SIDE)
+    with torch.no_grad():
+        pixels = pixels_of(made, frames)[:, 0]
+        states = library.eval().videomae(pixel_values=pixels).last_hidden_state
+        normed = torch.nn.functional.layer_norm(
+            states.mean(1), (32,), library.fc_norm.weight, library.fc_norm.bias, library.fc_norm.eps
+        )
+        torch.testing.assert_close(library.classifier(normed), library(pixel_values=pixels).logits)
+        torch.testing.assert_close(run(made, frames).pooled, made.projection(normed))
+    torch.testing.assert_close(run(encoder(tmp_path, pool="mean"), frames).pooled, states.mean(1))
+
+
+def test_a_tower_of_clip_that_was_saved_with_its_projection_keeps_it(tmp_path: Path) -> None:
+    library = randomised(transformers.CLIPVisionModelWithProjection(config("clip_vision_model"))).eval()
+    library.save_pretrained(tmp_path)
+    made, frames = encoder(tmp_path), noise(2, 1, 1, SIDE, SIDE)
+    with torch.no_grad():
+        vectors = library(pixel_values=pixels_of(made, frames).flatten(0, 2)).image_embeds
+    torch.testing.assert_close(run(made, frames).pooled, vectors)
+    assert made.dim == vectors.shape[1] != encoder(tmp_path, projection=False).dim
+    assert encoder(tmp_path, pretrained=False).dim == made.dim
 
 
 @pytest.mark.parametrize("kind", ["videomae", "timesformer", "vivit"])

@@ -239,6 +239,27 @@ def test_parameters_that_a_model_has_not_are_refused() -> None:
         TimmFrames(model="mobilenetv3_small_050", pretrained=False, pool="own")
 
 
+@pytest.mark.parametrize(
+    ("model", "params", "told"),
+    [
+        ("coat_lite_tiny", {}, "gives 50 cells for 224 x 224 pixels, which are no grid"),  # 7 x 7 and a class token
+        ("crossvit_tiny_240", {}, "must make one grid of cells, makes several"),
+        ("hrnet_w18_small", {}, "cannot see pictures of 225 x 225 pixels, and without image_size .* set it to 224"),
+        ("hrnet_w18_small", {"image_size": 233}, "image_size: timm/hrnet_w18_small cannot see pictures of 233 x 233"),
+        ("hrnet_w18_small", {"image_size": 224, "gradient_checkpointing": True}, "must be false, no blocks are found"),
+    ],
+)
+def test_backbones_that_would_fail_later_are_refused_at_once(model: str, params: dict[str, Any], told: str) -> None:
+    with torch.device("meta"), pytest.raises(ComponentError, match=told) as caught:
+        TimmFrames(model=model, pretrained=False, **params)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_backbone_that_wants_multiples_of_a_size_sees_squares_of_it() -> None:
+    made = TimmFrames(model="hrnet_w18_small", pretrained=False, image_size=64).eval()
+    assert run(made, noise(1, 1, 1, 33, 50)).pooled.shape == (1, 768)
+
+
 # --- training ---------------------------------------------------------------------------------------------------------
 
 

@@ -21,8 +21,10 @@ def recompute_stages(stages: Sequence[Sequence[nn.Module]], wanted: Checkpointin
     """Let the blocks of the wanted stages keep nothing for the backward pass but their results.
 
     ``training_parameters.activation_checkpointing`` does the same for all blocks; both together only waste time.
-    Raises ``ComponentError`` when there are not as many flags as stages.
+    Raises ``ComponentError`` when there are not as many flags as stages, or nothing to compute again.
     """
+    if wanted and not any(stages):
+        raise ComponentError("gradient_checkpointing: must be false, no blocks are found in this network")
     flags = [wanted] * len(stages) if isinstance(wanted, bool) else wanted
     if len(flags) != len(stages):
         raise ComponentError(f"gradient_checkpointing: must have {len(stages)} values, one a stage, has {len(flags)}")

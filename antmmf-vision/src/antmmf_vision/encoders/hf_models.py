@@ -26,6 +26,9 @@ TOWERS = {
 VIDEO_MODELS = {"videomae": 0, "timesformer": 1, "vivit": 1, "xclip": 1}
 """The same for models that see all frames of a clip."""
 
+_OWN_CLASSES = ("CLIPVisionModelWithProjection", "VideoMAEForVideoClassification")
+"""Classes in config.json that have something which the library's AutoModel of their kind leaves out."""
+
 _KEPT = ("vision_model.", "visual_projection.", "mit.")  # of a model with a text half
 _CLIP = {"mean": (0.48145466, 0.4578275, 0.40821073), "std": (0.26862954, 0.26130258, 0.27577711)}
 _HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
@@ -44,8 +47,9 @@ _PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json", "pr
 
 @dataclass(frozen=True)
 class VisionModel:
-    """``network`` gives the states of patches; ``projection`` and ``mit`` (X-CLIP's transformer over frames) are None
-    where the model has none. ``config`` is that of the vision half, ``settings`` are arguments of ``Pixels``.
+    """``network`` gives the states of patches; ``projection``, ``mit`` (X-CLIP's transformer over frames) and ``norm``
+    (of VideoMAE's mean, before its classifier) are None where the model has none. ``config``
+    is that of the vision half, ``settings`` are arguments of ``Pixels``.
     """
 
     kind: str
@@ -53,6 +57,7 @@ class VisionModel:
     network: nn.Module
     projection: nn.Module | None
     mit: nn.Module | None
+    norm: nn.Module | None
     settings: dict[str, Any]
 
 
@@ -72,10 +77,12 @@ def load(name: str, *, pretrained: bool, weights_dir: Path | None) -> VisionMode
             config = transformers.AutoConfig.from_pretrained(source, local_files_only=is_local)
         _check_kind(name, config.model_type)
         settings = _settings(config.model_type, {} if known is not None else _processor(source, is_local))
+        own = next((name for name in config.architectures or () if name in _OWN_CLASSES), None)
+        kind = getattr(transformers, own or "AutoModel")
         if pretrained and not only_shapes():
-            whole = _filled(transformers, source, is_local, config)
+            whole = _filled(kind, source, is_local, config)
         else:
-            whole = shaped(lambda: transformers.AutoModel.from_config(config))
+            whole = shaped(lambda: kind(config) if own else kind.from_config(config))
     except (OSError, RuntimeError, ValueError) as error:
         if is_local:
             raise CheckpointError(f"hf/{name}: {source} cannot be read: {_first_line(error)}") from error
@@ -92,9 +99,10 @@ def load(name: str, *, pretrained: bool, weights_dir: Path | None) -> VisionMode
     return VisionModel(
         kind=config.model_type,
         config=getattr(config, "vision_config", config),
-        network=getattr(whole, "vision_model", whole),
+        network=getattr(whole, "vision_model", None) or getattr(whole, "videomae", whole),
         projection=getattr(whole, "visual_projection", None),
         mit=getattr(whole, "mit", None),
+        norm=getattr(whole, "fc_norm", None),
         settings=settings,
     )
 
@@ -143,16 +151,14 @@ def _check_kind(name: str, kind: str) -> None:
         raise ComponentError(f"hf/{name}: its model_type must be one that has a vision half, is {kind!r}{hint}")
 
 
-def _filled(transformers: Any, source: str, is_local: bool, config: Any) -> Any:
+def _filled(kind: Any, source: str, is_local: bool, config: Any) -> Any:
     """The whole model with its weights, in float32; raises ``CheckpointError`` where the vision half lacks some."""
-    whole, report = transformers.AutoModel.from_pretrained(
-        source, config=config, local_files_only=is_local, output_loading_info=True
-    )
+    whole, report = kind.from_pretrained(source, config=config, local_files_only=is_local, output_loading_info=True)
     has_text = hasattr(config, "text_config")
     lacking = [
         key
         for key in sorted(report["missing_keys"])
-        if not key.startswith("pooler.") and (key.startswith(_KEPT) or not has_text)
+        if not key.startswith(("pooler.", "classifier.")) and (key.startswith(_KEPT) or not has_text)
     ]
     if lacking:
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""

@@ -26,10 +26,11 @@ class HfVision(nn.Module):
     frame, then ``temporal`` pooling over clips or frames; ``hf/<id or folder>``, which needs ``antmmf-vision[hf]``.
 
     What is pooled is the model's own vector (``pool: own``): as ``get_image_features`` or X-CLIP's
-    ``get_video_features`` give it, else the class token; or the mean of the real cells (``mean``; VideoMAE has nothing
-    else). Cells of CLIP and X-CLIP pass the same norm and projection as its own vector; ``projection: false`` takes
-    CLIP and Chinese-CLIP before theirs. ``dim`` adds a linear layer to that size. ``normalize`` scales the vector of
-    each frame, or clip, to length 1 before they are pooled over time, as CLIP4Clip does.
+    ``get_video_features`` give it, else the class token; or the mean of the real cells (``mean``). VideoMAE's own is
+    that mean, through the norm before its classifier where it has one. Cells of CLIP and X-CLIP pass the same norm
+    and projection as its own vector; ``projection: false`` takes CLIP and Chinese-CLIP before theirs. ``dim`` adds a
+    linear layer to that size. ``normalize`` scales the vector of each frame, or clip, to length 1 before they are
+    pooled over time, as CLIP4Clip does.
 
     A folder is read without the network, also ``weights_dir/<id>``. With ``pretrained: false`` only ``config.json``
     is needed. Frames are laid on a square of the model's own size, so that padding changes nothing.
@@ -62,6 +63,7 @@ class HfVision(nn.Module):
         self.backbone: Any = loaded.network
         self.visual_projection: Any = loaded.projection if projection else None
         self.mit: Any = loaded.mit
+        self.fc_norm = loaded.norm if pool == "own" else None
         self._pool = "mean" if loaded.kind == "videomae" else pool
         self._normalize = normalize
         given = self._config.hidden_size
@@ -92,6 +94,9 @@ class HfVision(nn.Module):
         real = real.repeat(1, cells.shape[3] // real.shape[1])  # (B, K), for each slot of a clip
         if self._pool == "own":
             vectors = self.projection(own).reshape(b, c, units, self.dim)
+        elif self.fc_norm is not None:
+            means = mean_of_real(states.reshape(b, c, units, -1, states.shape[-1]), real)
+            vectors = self.projection(self.fc_norm(means))
         else:
             vectors = mean_of_real(cells, real)
         if self._normalize:

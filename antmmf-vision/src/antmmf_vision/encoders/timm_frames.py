@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from antmmf import torchvision_shim
 from antmmf.contracts import Encoded
 from antmmf.errors import CheckpointError, ComponentError, did_you_mean
 from antmmf.pretrained import given, missing, only_shapes, shaped, stored
 from pydantic import Field
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from antmmf_vision.encoders import weights
 from antmmf_vision.encoders.building import Checkpointing, recompute_stages
@@ -59,7 +61,11 @@ class TimmFrames(nn.Module):
         check_name(model)
         super().__init__()
         self._name, self._output, self._pool = f"timm/{model}", output, pool
-        self.backbone: Any = _backbone(model, pretrained, weights_dir, image_size=image_size, drop_path=drop_path)
+        facts, wanted = _facts(model, image_size=image_size, drop_path=drop_path)
+        with unset_fake_temporarily(), torch.device("meta"):  # where nothing is computed
+            self.backbone: Any = _created(model, wanted).eval()
+            self._check_features(image_size)
+        self.backbone = _backbone(model, pretrained, weights_dir, facts, wanted)
         if freeze_norm:
             from timm.layers import freeze_batch_norm_2d  # type: ignore[attr-defined]
 
@@ -97,6 +103,31 @@ class TimmFrames(nn.Module):
     def blocks(self) -> Sequence[nn.Module]:
         """The backbone's blocks, then the layers of the temporal transformer."""
         return [block for stage in stages(self.backbone) for block in stage] + list(self.temporal.blocks())
+
+    def _check_features(self, image_size: int | None) -> None:
+        """Raise ``ComponentError`` where the backbone cannot see pictures of every size that it may be given, or does
+        not make a grid of cells of one."""
+        facts = self.backbone.pretrained_cfg
+        own: int = facts["input_size"][-1]
+        only = image_size or (own if facts.get("fixed_input_size") else None)
+        for side in [only] if only else [own, own + 1]:
+            try:
+                features = self.backbone.forward_features(torch.empty(1, 3, side, side))
+            except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+                where, advice = (
+                    (f"image_size: {self._name}", "take another") if only else (self._name, f"set it to {own}")
+                )
+                raise ComponentError(
+                    f"{where} cannot see pictures of {side} x {side} pixels"
+                    f"{'' if only else ', and without image_size sizes vary'}; {advice} "
+                    f"({(str(error).splitlines() or [type(error).__name__])[0][:120]})"
+                ) from error
+            if not isinstance(features, Tensor):
+                raise ComponentError(f"{self._name} must make one grid of cells, makes several; choose another model")
+            (rows, columns), _ = self._grid(features, side, side)
+            cells = self._cells(features)
+            if cells.shape[1:] != (rows * columns, self.backbone.num_features):
+                raise ComponentError(f"{self._name} must make a grid of cells, makes {tuple(features.shape)}")
 
     def _cells(self, features: Tensor) -> Tensor:
         """(N, width, h, w), (N, h, w, width) or (N, prefix + h * w, width) to (N, h * w, width)."""
@@ -159,10 +190,8 @@ def _has_weights(module: nn.Module) -> bool:
     return not isinstance(module, nn.ModuleList) and any(True for _ in module.parameters())
 
 
-def _backbone(
-    model: str, pretrained: bool | str, weights_dir: Path | None, *, image_size: int | None, drop_path: float | None
-) -> nn.Module:
-    """The backbone without its head, filled as ``pretrained`` says. Raises ``AntmmfError``."""
+def _facts(model: str, *, image_size: int | None, drop_path: float | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What timm says of a model, and the arguments to create it with."""
     from timm.models import get_pretrained_cfg
 
     known: Any = get_pretrained_cfg(model)
@@ -170,6 +199,13 @@ def _backbone(
     wanted: dict[str, Any] = {} if drop_path is None else {"drop_path_rate": drop_path}
     if facts.get("fixed_input_size") and image_size not in (None, facts["input_size"][-1]):
         wanted["img_size"] = image_size
+    return facts, wanted
+
+
+def _backbone(
+    model: str, pretrained: bool | str, weights_dir: Path | None, facts: dict[str, Any], wanted: dict[str, Any]
+) -> nn.Module:
+    """The backbone without its head, filled as ``pretrained`` says. Raises ``AntmmfError``."""
     if pretrained is False:
         return _created(model, wanted)
     if isinstance(pretrained, str):
