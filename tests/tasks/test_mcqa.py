@@ -109,6 +109,30 @@ def test_predictions_give_every_option_its_probability() -> None:
 def test_a_label_says_which_of_equal_options_is_meant() -> None:
     assert right_option(Record("q", "", options=("a", "b", "b"), answer="b")) == 1
     assert right_option(Record("q", "", options=("a", "b", "b"), answer="b", extras={"label": 2})) == 2
-    for broken in ({"options": ("a",), "answer": "a"}, {"options": ("a", "b"), "answer": "c"}):
-        with pytest.raises(DataError, match="q: multiple choice needs two options or more, one of them the answer"):
-            right_option(Record("q", "", **broken))
+    for options, answer, said in (
+        (("a",), "a", "two options or more, this question has 1"),
+        (("a", "b"), "c", "the answer among the options, it is 'c'"),
+        (("a", "b"), None, "the answer among the options, it is None"),
+    ):
+        with pytest.raises(DataError, match=f"q: multiple choice needs {said}"):
+            right_option(Record("q", "", options=options, answer=answer))
+
+
+def test_a_question_without_answer_is_answered_and_does_not_count(caplog: pytest.LogCaptureFixture) -> None:
+    model = make().eval()
+    asked = [SAMPLES[0], sample(1, answer=None), sample(2, answer=None, extras={"kind": "who"})]
+    with torch.no_grad():
+        rows = dict(model(model.collator(False)(asked)).rows)
+    lines = list(model.predictions(rows, lambda id: asked[id - 5].record))
+    assert [(line["truth"], len(line["answers"])) for line in lines] == [("two", 3), (None, 2), (None, 4)]
+    metric = Accuracy()
+    metric.update({**rows, "credit": torch.tensor([1.0, 0.0, 0.0])})
+    with caplog.at_level("INFO", logger="antmmf"):
+        found = metric.compute()
+    assert {name: (figure.value, figure.n) for name, figure in found.items()} == {
+        "accuracy": (100, 1),
+        "accuracy/what": (100, 1),
+    }
+    assert "2 of 3 questions come without the right answer and do not count" in caplog.text
+    with pytest.raises(DataError, match="q1: multiple choice needs the answer"):
+        model.collator(True)(asked)

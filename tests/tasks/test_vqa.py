@@ -54,7 +54,7 @@ def test_the_loss_is_the_cross_entropy_of_the_right_answer() -> None:
 
 def test_evaluation_counts_an_unknown_answer_as_wrong() -> None:
     task = make_task().eval()
-    samples = [make_sample(n, answer) for n, answer in enumerate(["red", "green", None])]
+    samples = [make_sample(n, answer) for n, answer in enumerate(["red", "green", "grey"])]
     rows = task(task.collator(False)(samples)).rows
     assert rows["target"].tolist() == [0, -1, -1]
     metric = Accuracy()
@@ -62,6 +62,19 @@ def test_evaluation_counts_an_unknown_answer_as_wrong() -> None:
     found = metric.compute()
     assert found["accuracy"].n == 3
     assert found["unknown"].value == pytest.approx(200 / 3)
+
+
+def test_a_question_that_nobody_has_answered_does_not_count() -> None:
+    task = make_task().eval()
+    samples = [make_sample(n, answer) for n, answer in enumerate(["red", None, "green", None])]
+    rows = {**task(task.collator(False)(samples)).rows, "chosen": torch.tensor([[0], [0], [1], [1]])}
+    metric = Accuracy()
+    metric.update(rows)
+    found = metric.compute()
+    assert [(found[name].value, found[name].n) for name in ("accuracy", "unknown")] == [(50, 2), (50, 2)]
+    metric.reset()
+    metric.update({name: values[1::2] for name, values in rows.items()})
+    assert metric.compute() == {}
 
 
 def test_accuracy_of_each_kind_and_each_question_once() -> None:

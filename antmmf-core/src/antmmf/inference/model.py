@@ -140,8 +140,7 @@ class Model:
 
     def answer(self, video: Place, question: str, *, options: Sequence[str] = ()) -> list[Answer]:
         """Answers, the most probable first: those that the task knows, or for multiple choice the ``options``."""
-        right = options[0] if options else None  # no task looks at it here, but each wants one
-        record = Record(str(video), str(video), question=question, answer=right, options=tuple(options))
+        record = Record(str(video), str(video), question=question, options=tuple(options))
         (found,) = self.answers([record])
         return found
 

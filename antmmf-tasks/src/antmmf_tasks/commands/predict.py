@@ -57,9 +57,12 @@ def command(
     """Rank the videos for each text, or answer each question, with the model of RUN (a run's folder or a checkpoint).
 
     A table (.jsonl, .csv, .tsv, .parquet) has text or question, and may have video, which the text belongs to or the
-    question is about (else about each), answer, and options (a list). Where all rows say what is right, the run's
-    metrics are printed too. Written are lines of JSON and Parquet, as run_type predict writes them.
+    question is about (else about each), answer, and options (a list). Where texts say which video is right, or
+    questions which answer, the run's metrics are printed too. Written are lines of JSON and Parquet, as run_type
+    predict writes them.
     """
+    if not videos.is_dir():
+        raise DataError(f"--videos {videos}: there is no such folder")
     known = list(Folder(data_root_dir=videos).records())
     if not known:
         raise DataError(f"{videos}: holds no videos or pictures")
@@ -74,10 +77,18 @@ def command(
     model = load(run, device=device, batch_size=batch_size, registry=make_registry(without_plugin, plugin_files))
     if isinstance(model.task, ContrastiveTask):
         found, lines = _ranked(model, known, asked, top)
-        is_labelled = all(one.video is not None for one in asked)
+        num_told = sum(one.video is not None for one in asked)
+        is_labelled = num_told == len(asked)
+        if num_told and not is_labelled:
+            click.echo(f"no figures: {len(asked) - num_told:,} of {len(asked):,} texts name no video", err=True)
     else:
         found, lines = _answered(model, known, asked)
-        is_labelled = all(one.answer is not None for one in asked)
+        num_told = sum(one.answer is not None for one in asked)
+        is_labelled = num_told > 0
+        if num_told and num_told < len(asked):
+            click.echo(
+                f"{len(asked) - num_told:,} of {len(asked):,} questions have no answer and do not count", err=True
+            )
     path = out / f"{texts.stem}.jsonl"
     write_lines(lines, path)
     for line in lines[:_NUM_SHOWN]:
@@ -112,7 +123,9 @@ def _asked(path: Path, known: Sequence[Record]) -> Iterator[Asked]:
         options = row.get("options") or ()
         if not isinstance(options, list | tuple) or not all(isinstance(option, str) for option in options):
             raise DataError(f"{place}: options must be a list of texts, got {options!r}")
-        answer = str(row["answer"]) if row.get("answer") else None
+        answer = str(row["answer"]) if row.get("answer") not in (None, "") else None
+        if options and answer is not None and answer not in options:
+            raise DataError(f"{place}: answer must be one of options, got {answer!r}")
         yield Asked(row[column].strip(), names[video] if video else None, answer, tuple(options))
 
 
@@ -153,17 +166,14 @@ def _answered(
             video.key,
             video.media,
             question=one.text,
-            answer=one.answer or (one.options[0] if one.options else None),  # a choice wants one to be the right one
+            answer=one.answer,
             options=one.options,
         )
         for one in asked
         for video in ([one.video] if one.video is not None else known)
     ]
-    told = [one.answer for one in asked for _ in ([one.video] if one.video is not None else known)]
     found = model.rows(records, skip=True)
-    ids = found["id"].tolist()
-    predicted = model.task.predictions(found, lambda id: records[id])
-    return found, [{**line, "truth": told[id]} for id, line in zip(ids, predicted, strict=True)]
+    return found, [dict(line) for line in model.task.predictions(found, lambda id: records[id])]
 
 
 def _shown(line: Mapping[str, Any]) -> str:

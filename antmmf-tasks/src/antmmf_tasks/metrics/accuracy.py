@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -13,6 +14,8 @@ from torch import Tensor
 from antmmf_tasks.metrics.intervals import wilson
 from antmmf_tasks.metrics.rows import RowStore, as_ids, distinct
 
+log = logging.getLogger("antmmf")
+
 KINDS = ("what", "who", "how", "when", "where", "other")
 
 
@@ -21,11 +24,11 @@ class Accuracy:
 
     A question whose answer the model does not know counts as wrong, and ``unknown`` is the share of such questions in
     percent; a choice among options (rows ``credit``) has none. An answer that shares the best score with k - 1 others
-    counts 1 / k. Intervals are Wilson's.
+    counts 1 / k. Questions that nobody has answered (rows ``told`` False) are left out. Intervals are Wilson's.
     """
 
     def __init__(self) -> None:
-        self._store = RowStore("accuracy", ("id", "kind"), optional=("chosen", "target", "credit"))
+        self._store = RowStore("accuracy", ("id", "kind"), optional=("chosen", "target", "credit", "told"))
 
     def names(self) -> list[str]:
         """What ``compute`` may return; other kinds of questions come with the data set."""
@@ -40,13 +43,21 @@ class Accuracy:
         self._store.clear()
 
     def compute(self) -> dict[str, Figure]:
-        """The figures of all questions so far, each once."""
+        """The figures of all questions so far, each once; how many have no right answer is logged."""
+        rows = self._store.joined()
+        if not _told(rows).all():
+            ids = as_ids(rows["id"])
+            every, told = (len(np.unique(found)) for found in (ids, ids[_told(rows)]))
+            log.info("accuracy: %d of %d questions come without the right answer and do not count", every - told, every)
         return {name: _share(values / 100) for cases in self.cases() for name, values in cases.values.items()}
 
     def cases(self) -> list[Cases]:
         """What each question adds to the figures, 100 or 0."""
         rows = self._store.joined()
         kept = distinct(as_ids(rows["id"]))
+        kept = kept[_told(rows)[kept]]
+        if not len(kept):
+            return []
         ids, values = as_ids(rows["id"])[kept], {}
         if "credit" in rows:
             values["accuracy"] = right = 100 * rows["credit"].double().cpu().numpy()[kept]
@@ -60,6 +71,12 @@ class Accuracy:
             own = np.flatnonzero([other == kind for other in kinds])
             found.append(Cases(ids[own], np.zeros_like(ids[own]), {f"accuracy/{kind}": right[own]}))
         return found
+
+
+def _told(rows: Mapping[str, Tensor]) -> NDArray[np.bool_]:
+    """Which questions have a right answer."""
+    told = rows["told"].cpu().numpy() if "told" in rows else np.ones(len(rows["id"]))
+    return np.asarray(told, dtype=bool)
 
 
 def _share(cases: NDArray[np.float64]) -> Figure:

@@ -38,7 +38,8 @@ class Mcqa(Task):
     be any number of options, another one for each question. Without ``fusion`` the text encoder fuses.
 
     Evaluation rows: ``id`` (B,), ``credit`` (B,), 1 for a right answer and 1 / k for one that shares the best score
-    with k - 1 others, ``kind`` (B, 16) uint8, and of each option ``option_question`` (N,) and ``option_score`` (N,).
+    with k - 1 others, ``told`` (B,) False where the record has no answer, which then does not count, ``kind``
+    (B, 16) uint8, and of each option ``option_question`` (N,) and ``option_score`` (N,).
     """
 
     def __init__(
@@ -63,9 +64,9 @@ class Mcqa(Task):
         else:
             self.vision_projection, self.text_projection = projections(vision.dim, text.dim, dim, head=head)
 
-    def collator(self, train: bool) -> Collator:  # noqa: ARG002  # alike in both
-        """The options of a question are the texts of its video."""
-        return OptionCollator(self.text.tokenizer)
+    def collator(self, train: bool) -> Collator:
+        """The options of a question are the texts of its video; in training each must have its answer."""
+        return OptionCollator(self.text.tokenizer, must_be_told=train)
 
     def forward(self, batch: Batch) -> TaskOutput:
         assert batch.targets is not None
@@ -106,9 +107,11 @@ class Mcqa(Task):
 
 @dataclass(frozen=True)
 class OptionCollator:
-    """``targets`` (B,) are the rows of the right options among all of the batch's texts."""
+    """``targets`` (B,) are the rows of the right options among all of the batch's texts, of a question without answer
+    that of its first option."""
 
     tokenizer: Tokenizer
+    must_be_told: bool = False
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         frames, sizes = pad_frames(samples)
@@ -116,7 +119,7 @@ class OptionCollator:
         owner: list[int] = []
         targets: list[int] = []
         for row, sample in enumerate(samples):
-            targets.append(len(texts) + right_option(sample.record))
+            targets.append(len(texts) + right_option(sample.record, must_be_told=self.must_be_told))
             asked = f"{sample.record.question} " if sample.record.question else ""
             texts += [asked + option for option in sample.record.options]
             owner += [row] * len(sample.record.options)
@@ -129,15 +132,29 @@ class OptionCollator:
             token_mask=token_mask,
             owner=torch.tensor(owner, dtype=torch.int64),
             targets=torch.tensor(targets, dtype=torch.int64),
-            extras={"kind": name_bytes([str(sample.record.extras.get("kind", "")) for sample in samples])},
+            extras={
+                "kind": name_bytes([str(sample.record.extras.get("kind", "")) for sample in samples]),
+                "told": torch.tensor([_is_told(sample.record) for sample in samples]),
+            },
         )
 
 
-def right_option(record: Record) -> int:
-    """The number of the right option: ``extras["label"]``, else the first that equals the answer. ``DataError``."""
+def _is_told(record: Record) -> bool:
+    return record.answer is not None or "label" in record.extras
+
+
+def right_option(record: Record, *, must_be_told: bool = True) -> int:
+    """The number of the right option: ``extras["label"]``, else the first that equals the answer; without
+    ``must_be_told`` 0 where there is no answer. Raises ``DataError``."""
     label = record.extras.get("label")
     if isinstance(label, int) and 0 <= label < len(record.options):
         return label
-    if len(record.options) < 2 or record.answer not in record.options:
-        raise DataError(f"{record.key}: multiple choice needs two options or more, one of them the answer")
+    if len(record.options) < 2:
+        raise DataError(
+            f"{record.key}: multiple choice needs two options or more, this question has {len(record.options)}"
+        )
+    if record.answer is None and not must_be_told:
+        return 0
+    if record.answer not in record.options:
+        raise DataError(f"{record.key}: multiple choice needs the answer among the options, it is {record.answer!r}")
     return record.options.index(record.answer)

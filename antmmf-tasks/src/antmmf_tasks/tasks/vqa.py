@@ -41,7 +41,8 @@ class Vqa(Task):
     evaluation. Without ``fusion`` the text encoder fuses.
 
     Evaluation rows: ``id`` (B,), ``chosen`` (B, 5 or fewer) the best answers' numbers, ``probability`` beside them,
-    ``target`` (B,) the right one's number or -1, and ``kind`` (B, 16) uint8, the kind of question.
+    ``target`` (B,) the right one's number or -1, ``told`` (B,) False where the record has no answer and does not count,
+    and ``kind`` (B, 16) uint8, the kind of question.
     """
 
     def __init__(
@@ -118,7 +119,10 @@ class QuestionCollator:
             token_mask=token_mask,
             owner=torch.arange(len(samples)),
             targets=torch.tensor(targets, dtype=torch.int64),
-            extras={"kind": name_bytes([str(sample.record.extras.get("kind", "")) for sample in samples])},
+            extras={
+                "kind": name_bytes([str(sample.record.extras.get("kind", "")) for sample in samples]),
+                "told": torch.tensor([sample.record.answer is not None for sample in samples]),
+            },
         )
 
 
