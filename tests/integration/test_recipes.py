@@ -159,6 +159,13 @@ def test_a_recipe_chooses_its_checkpoint_on_data_that_are_neither_trained_nor_te
     assert config["training_parameters"]["monitored_metric"]
 
 
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name.startswith("finetune/")])
+def test_a_recipe_of_fine_tuning_also_predicts_and_shows_what_it_got_wrong(recipe: str) -> None:
+    config = resolved(recipe)
+    assert config["training_parameters"]["run_type"].endswith("val+predict")
+    assert "antmmf-tasks:report" in {component for _, component, _ in blocks(config["callbacks"])}
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_trains_evaluates_and_predicts_on_its_miniature(
     recipe: str, root: Path, tmp_path: Path, trained: Callable[[str], Run]

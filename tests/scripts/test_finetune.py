@@ -30,7 +30,6 @@ SMALL = (
     "training_parameters.num_workers=0",
     "training_parameters.num_threads=1",
     "training_parameters.device=cpu",
-    "callbacks=[antmmf-core:jsonl]",
 )
 
 pytestmark = pytest.mark.skipif(shutil.which("dash") is None, reason="dash is not here")
@@ -76,13 +75,17 @@ def test_scripts_train_and_then_predict_as_they_say(tmp_path: Path, monkeypatch:
     for script in ("ret_msr_vtt_videoswin.sh", "vqa_msrvtt_qa_videoswin.sh"):
         trained = carried_out(script, tmp_path, *short)
         assert trained.state.step == 1
+        assert (trained.folder / "report.html").is_file()
         predicted = carried_out(script, tmp_path, *predicting(script))
         assert predicted.state.step == 0
         assert predicted.folder != trained.folder
         own, same = trained.task.state_dict(), predicted.task.state_dict()
         assert all(own[name].equal(same[name]) for name in own)
-        assert (predicted.folder / "predictions" / "test.jsonl").read_text(encoding="utf-8")
+        lines = [run.folder.joinpath("predictions", "test.jsonl").read_text("utf-8") for run in (trained, predicted)]
+        assert lines[0] == lines[1] != ""
     script = "mcvqa_msr_vtt_mc_qa_videoswin.sh"
-    assert "test/accuracy" in (carried_out(script, tmp_path).folder / "results.json").read_text(encoding="utf-8")
+    folder = carried_out(script, tmp_path).folder
+    assert "test/accuracy" in (folder / "results.json").read_text(encoding="utf-8")
+    assert {path.name for path in (folder / "predictions").iterdir()} == {"test.jsonl", "test.parquet"}
     answers = carried_out(script, tmp_path, *predicting(script)).folder / "predictions" / "test.jsonl"
     assert answers.read_text(encoding="utf-8").count("\n") == 12

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Answers with the model of ret_msr_vtt_videoswin.sh, which it does not train. Arguments override. Predictions too:
+# Answers with the model of ret_msr_vtt_videoswin.sh, which it does not train. Arguments override. Predictions alone:
 #   sh mcvqa_msr_vtt_mc_qa_videoswin.sh training_parameters.run_type predict training_parameters.save_dir save/predict/mcqa_msrvtt_mc_videoswin
 exec antmmf run finetune/mcqa_msrvtt_mc_videoswin --nproc-per-node auto \
     training_parameters.save_dir=save/finetune/mcqa_msrvtt_mc_videoswin training_parameters.resume=auto "$@"
