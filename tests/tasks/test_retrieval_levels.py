@@ -103,6 +103,20 @@ def test_two_texts_more_than_videos_are_still_all_pairs() -> None:
         assert any(name.startswith("l2/") for name in figures(model.eval().evaluate_split(kept, World())))
 
 
+def test_all_videos_of_each_text_are_its_full_ranking_where_there_are_more_texts() -> None:
+    model, rows = make(rerank=3), rows_of(make())
+    kept = {name: tensor[:3] if name.startswith("video") else tensor for name, tensor in rows.items()}
+    owned = torch.isin(kept["text_video_id"], kept["video_id"])
+    kept = {name: tensor[owned] if len(tensor) == len(owned) else tensor for name, tensor in kept.items()}
+    assert len(kept["text_hash"].unique()) == 4 > len(kept["video_id"])
+    with torch.no_grad():
+        found = figures(model.eval().evaluate_split(kept, World()))
+        every = figures(make().eval().evaluate_split(kept, World()))
+    assert {name: value for name, value in found.items() if name.startswith(("l2@3/t2v", "l1+l2@3/t2v"))} == {
+        name.replace("l2/", "l2@3/"): value for name, value in every.items() if name.startswith(("l2/t2v", "l1+l2/t2v"))
+    }
+
+
 @pytest.mark.parametrize("size", [2, 3])
 @pytest.mark.parametrize("rerank", [None, 2])
 def test_processes_share_the_pairs(size: int, rerank: int | None) -> None:
