@@ -64,6 +64,13 @@ def test_a_bad_file_is_one_error_with_its_path(model: antmmf.Model, trained: Run
         model.encode_text([])
 
 
+def test_a_single_text_is_not_taken_for_a_list_of_letters(model: antmmf.Model, trained: Run) -> None:
+    with pytest.raises(antmmf.DataError, match=r"texts must be a list, got 'a circle'; write \['a circle'\]"):
+        model.similarity(media(trained)[:1], "a circle")
+    with pytest.raises(antmmf.DataError, match="videos must be a list"):
+        model.encode_video(media(trained)[0])
+
+
 def test_what_a_task_cannot_do_is_said(model: antmmf.Model, asked: Run, trained: Run) -> None:
     with pytest.raises(antmmf.ComponentError, match="task retrieval answers no questions"):
         model.answer(media(trained)[0], "what is it?")

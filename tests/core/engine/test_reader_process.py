@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from antmmf.contracts import Clip, Source
+from antmmf.data import reader_process
 from antmmf.data.reader_process import ReaderProcess, protected
 from antmmf.errors import DataError, PluginError
 from hostile_readers import HostileReader, SpyReader, fail_to_set_up
@@ -117,6 +118,13 @@ def test_its_process_loads_no_torch_and_hears_no_signal_to_stop() -> None:
     reader.close()
     with pytest.raises(ProcessLookupError):
         os.kill(facts["pid"], 0)
+
+
+def test_one_that_outlives_its_module_ends_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = ReaderProcess(HostileReader(), timeout=1.0)
+    for name in [name for name in vars(reader_process) if not name.startswith("__")]:
+        monkeypatch.setattr(reader_process, name, None)  # as the interpreter does when it ends
+    left.__del__()
 
 
 def test_it_can_be_pickled_while_its_process_runs(reader: ReaderProcess) -> None:

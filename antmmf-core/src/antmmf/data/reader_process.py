@@ -75,8 +75,10 @@ class ReaderProcess:
             child.kill()
 
     def __del__(self) -> None:
-        with suppress(Exception):  # when the interpreter ends, parts of the standard library are gone
+        try:  # noqa: SIM105  # when the interpreter ends suppress, like parts of the standard library, is gone
             self.close()
+        except Exception:
+            pass
 
     def _ask(self, what: str, source: Source, pick: Pick | None = None) -> Any:
         for _ in range(2 if what == "read" else 1):  # facts of a bad file are not worth waiting for twice

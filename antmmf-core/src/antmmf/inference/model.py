@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,7 @@ from antmmf.task import ContrastiveTask, Task
 
 log = logging.getLogger("antmmf")
 
+T = TypeVar("T")
 Place: TypeAlias = "str | PathLike[str]"
 Rows: TypeAlias = "Mapping[str, Tensor]"
 
@@ -125,12 +126,12 @@ class Model:
     def encode_video(self, paths: Sequence[Place]) -> Tensor:
         """The vectors (n, dim) of videos or pictures; raises ``DataError`` naming the first that cannot be read."""
         self.must_compare("encode_video")
-        return self.video_rows([Record(str(path), str(path)) for path in paths])["video"]
+        return self.video_rows([Record(str(path), str(path)) for path in _several(paths, "videos")])["video"]
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """The vectors (n, dim) of texts."""
         self.must_compare("encode_text")
-        return self.text_rows(texts)["text"]
+        return self.text_rows(_several(texts, "texts"))["text"]
 
     def similarity(self, videos: Sequence[Place] | Tensor, texts: Sequence[str] | Tensor) -> Tensor:
         """How well each video fits each text, (videos, texts): cosines; of either also vectors may be given."""
@@ -140,7 +141,7 @@ class Model:
 
     def answer(self, video: Place, question: str, *, options: Sequence[str] = ()) -> list[Answer]:
         """Answers, the most probable first: those that the task knows, or for multiple choice the ``options``."""
-        record = Record(str(video), str(video), question=question, options=tuple(options))
+        record = Record(str(video), str(video), question=question, options=tuple(_several(options, "options")))
         (found,) = self.answers([record])
         return found
 
@@ -239,6 +240,13 @@ class Model:
                 f"{self._name} has no vectors, so no {wanted}. It has answer(video, question); vectors have runs of "
                 "retrieval and of the pre-training tasks"
             )
+
+
+def _several(given: Sequence[T], what: str) -> Sequence[T]:
+    """``given``; raises ``DataError`` for a single text, whose letters would be taken for ``what``."""
+    if isinstance(given, str | bytes | PathLike):
+        raise DataError(f"{what} must be a list, got {given!r}; write [{given!r}]")
+    return given
 
 
 class Listed(Index):
