@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from antmmf.cli.main import cli
+from antmmf.contracts import Record
 from antmmf.data.keyed import sample_id
 from antmmf.data.quarantine import BadSample, read_quarantine, write_quarantine
+from antmmf.data.sources import UnreachableError
 from antmmf.errors import AntmmfError, ConfigError
+from antmmf_vision.commands.survey import survey
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -103,6 +107,28 @@ def test_preview_draws_every_stage_and_says_what_cannot_be_read(folder: Path, tm
     assert "http" not in page  # it opens without a network
 
 
+@pytest.mark.parametrize("passes", [True, False])
+def test_stats_look_again_at_what_a_network_keeps_from_them(passes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    looks: list[Record] = []
+
+    class Reader:
+        index = SimpleNamespace(record=lambda _: Record(key="a", media="a.mp4"))
+
+        def look(self, record: Record) -> dict[str, int]:
+            looks.append(record)
+            if passes and len(looks) == 3:
+                return {"bytes": 7}
+            raise TimeoutError
+
+    found = survey([Reader()], [0], decode=False)  # type: ignore[list-item]
+    if passes:
+        assert [outcome.facts for outcome in found] == [{"bytes": 7}]
+    else:
+        with pytest.raises(UnreachableError, match=r"a\.mp4: TimeoutError: , 5 times"):
+            list(found)
+
+
 # --- quarantine -------------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +178,26 @@ def test_quarantine_retry_keeps_only_what_is_still_bad(folder: Path, tmp_path: P
     (folder / "cut.mp4").write_bytes((folder / "a.mp4").read_bytes())
     antmmf("data", "quarantine", "retry", str(run))
     assert [bad.key for bad in read_quarantine(run).values()] == ["gone.mp4"]
+
+
+def test_a_retry_that_is_killed_loses_no_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = [BadSample(id=n, key=f"{n}", media="a", reader="r", reason="empty", message="m") for n in range(2)]
+    write_quarantine(tmp_path, bad)
+    first, second = (tmp_path / "quarantine.rank0.jsonl").read_text().splitlines()
+    (tmp_path / "quarantine.rank0.jsonl").write_text(f"{first}\n")
+    (tmp_path / "quarantine.rank1.jsonl").write_text(f"{second}\n")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_quarantine(tmp_path, bad)
+    assert list(read_quarantine(tmp_path).values()) == bad
+    write_quarantine(tmp_path, bad[1:])
+    assert [path.name for path in tmp_path.glob("quarantine.*")] == ["quarantine.rank0.jsonl"]
+    assert list(read_quarantine(tmp_path).values()) == bad[1:]
 
 
 def test_quarantine_of_what_is_no_run_is_one_clear_line(tmp_path: Path) -> None:

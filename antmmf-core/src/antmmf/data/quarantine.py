@@ -132,9 +132,7 @@ def write_quarantine(folder: Path, samples: Iterable[BadSample]) -> None:
     first = folder / _FILES.replace("*", "0")
     beside = first.with_suffix(".part")
     beside.write_text(lines, encoding="utf-8")
+    beside.replace(first)  # before the others go, so that a kill loses nothing
     for path in folder.glob(_FILES):
-        path.unlink()
-    if lines:
-        beside.replace(first)
-    else:
-        beside.unlink()
+        if path != first or not lines:
+            path.unlink()

@@ -14,7 +14,7 @@ from antmmf.contracts import Json, Sample
 from antmmf.data.fetch import read_sample
 from antmmf.data.index import Index
 from antmmf.data.media import SampleReader
-from antmmf.data.sources import source_of
+from antmmf.data.sources import UnreachableError, patiently, source_of
 from antmmf.errors import DataError
 
 _ROUND = 1024  # files handed out at a time
@@ -75,7 +75,9 @@ def _opened(reader: SampleReader, row: int) -> Outcome:
     record = reader.index.record(row)
     file = str(source_of(record.media))
     try:
-        return Outcome(file, record.key, facts=reader.look(record))
+        return Outcome(file, record.key, facts=patiently(lambda: reader.look(record), of=lambda: file))
+    except UnreachableError:
+        raise
     except DataError as error:
         return Outcome(file, record.key, reason=error.reason, message=str(error).removeprefix(f"{file}: "))
     except FileNotFoundError as error:
