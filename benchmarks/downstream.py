@@ -57,7 +57,10 @@ def measured(out: Path, seeds: str, settings: Sequence[str]) -> dict[str, Any]:
                 done = out / f"{task}-{start}" / f"seed{seed}"
                 run(f"quickstart_{task}", done, f"training_parameters.resume_file={resume}", *common)
                 if task == "retrieval":
-                    only = ["dataset_attributes.val=[]", "dataset_attributes.test.0.type=order_only:order_clips"]
+                    only = [
+                        "dataset_attributes.val=[]",
+                        "dataset_attributes.test=[{type: order_only:order_clips, params: {split: test}}]",
+                    ]
                     only += ["training_parameters.run_type=val", f"training_parameters.resume_file={done}"]
                     only += ["--plugin", str(ORDER_CLIPS)]
                     run("quickstart_retrieval", out / f"order-{start}" / f"seed{seed}", *common, *only)
