@@ -173,6 +173,11 @@ def test_the_monitored_metric_must_be_measured() -> None:
     )
 
 
+def test_two_metrics_must_not_measure_the_same() -> None:
+    (found,) = complaints(*VAL, "metrics=[recall, {type: recall, params: {ks: [1]}}]")
+    assert found.endswith("metrics: must each measure something else, two of them measure 't2v/R1'; leave one out")
+
+
 def test_a_metric_need_not_say_what_it_measures() -> None:
     assert check_run(planned(*VAL, "metrics=[recall, checked:silent]", "training_parameters.monitored_metric=silence"))
 

@@ -23,7 +23,7 @@ from antmmf.config.reader import Path_, dotted
 from antmmf.contracts import Encoded
 from antmmf.device import choose_device
 from antmmf.errors import AntmmfError, ComponentError, ConfigError, Problem
-from antmmf.evaluate import monitored_fault
+from antmmf.evaluate import monitored_fault, repeated_fault
 from antmmf.freeze import freeze
 from antmmf.optim import Group, parameter_groups
 from antmmf.origin import random_fault
@@ -91,6 +91,9 @@ class _Checker:
         for part in (plan.inputs["reader"], plan.optimizer, plan.schedule, *plan.callbacks):
             self.attempt(part, part.build)
         metrics: list[Any] = [self.attempt(part, part.build) for part in plan.metrics]
+        repeated = repeated_fault(metrics)
+        if repeated:
+            self.problem(("metrics",), repeated)
         wanted = plan.config.training_parameters.monitored_metric
         fault = monitored_fault(wanted, metrics)
         if fault:

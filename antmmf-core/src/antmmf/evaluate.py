@@ -77,6 +77,13 @@ def monitored_fault(wanted: str | None, metrics: Sequence[Metric]) -> str | None
     return f"must be measured by metrics, is {wanted!r}; they measure: {', '.join(names)}"
 
 
+def repeated_fault(metrics: Sequence[Metric]) -> str | None:
+    """What is wrong with metrics of which two measure the same, as far as they say beforehand what they do."""
+    found = [name for metric in metrics for name in dict.fromkeys(getattr(metric, "names", tuple)())]
+    name = next((name for name in found if found.count(name) > 1), None)
+    return None if name is None else f"must each measure something else, two of them measure {name!r}; leave one out"
+
+
 def autocast(device: torch.device | str, amp: torch.dtype | None) -> AbstractContextManager[object]:
     """Autocast to ``amp``, or nothing."""
     return nullcontext() if amp is None else torch.autocast(torch.device(device).type, dtype=amp)

@@ -28,7 +28,7 @@ from antmmf.distributed.parallel import prepare, shard, wrap
 from antmmf.distributed.world import World
 from antmmf.ema import Ema
 from antmmf.errors import AntmmfError, ConfigError, Problem
-from antmmf.evaluate import measure, monitored_fault, split_rows
+from antmmf.evaluate import measure, monitored_fault, repeated_fault, split_rows
 from antmmf.freeze import freeze
 from antmmf.inference.features import use_features
 from antmmf.memory import is_out_of_memory
@@ -296,6 +296,9 @@ def _parallel(
 
 def _metrics(plan: RunPlan) -> list[Metric]:
     metrics: list[Metric] = [metric.build() for metric in plan.metrics]
+    repeated = repeated_fault(metrics)
+    if repeated:
+        raise ConfigError(Problem("metrics", plan.layers.where(("metrics",)), repeated))
     path = ("training_parameters", "monitored_metric")
     fault = monitored_fault(plan.config.training_parameters.monitored_metric, metrics)
     if fault:
