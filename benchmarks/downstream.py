@@ -3,8 +3,8 @@
 Types the commands of docs/tasks: ``quickstart_snps3``, and from its run, and without it, ``quickstart_retrieval``,
 ``quickstart_vqa`` and ``quickstart_mcqa``; the models of retrieval are also evaluated on order clips alone, which have
 a twin with the same frames. Each figure has its 95 % interval, chance, and the paired test of ``antmmf compare``
-against the same model from nothing. A run that is done in ``--out`` is not done again. Prints a table and, last, one
-JSON line.
+against the same model from nothing. A run that is done in ``--out`` is not done again, one that was stopped goes on.
+Prints tables and, last, one JSON line.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def run(recipe: str, folder: Path, *arguments: str) -> None:
     """One command of ``antmmf``, unless its folder has results."""
     if (folder / "results.json").exists():
         return
-    command = [sys.executable, "-m", "antmmf", "run", recipe, f"training_parameters.save_dir={folder}", *arguments]
+    command = [sys.executable, "-m", "antmmf", "run", recipe, f"training_parameters.save_dir={folder}"]
+    command += ["training_parameters.resume=auto", *arguments]
     print("$", " ".join(["antmmf", *command[3:]]), flush=True)
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
