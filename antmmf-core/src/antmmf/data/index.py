@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from antmmf.contracts import Dataset, Json, Record, Segment
-from antmmf.data.keyed import hashed, sample_id
+from antmmf.data.keyed import hashed, sample_ids
 from antmmf.data.lock import locked
 from antmmf.errors import DataError
 
@@ -215,7 +215,7 @@ def _build(dataset: Dataset, *, name: str, path: Path, beside: Path) -> None:
                 if time.monotonic() - said > _REPORTS:
                     said = time.monotonic()
                     _LOG.info("indexing %s: %s records", name, f"{len(ids):,}")
-                ids.extend([sample_id(name, record.key) for record in records])
+                ids.frombytes(sample_ids(name, [record.key for record in records]).tobytes())
                 _LOG.debug("indexed %d", len(ids), extra={"indexed": len(ids)})  # for a progress bar
                 writer.write_batch(pa.record_batch([_column(field, records) for field in _SCHEMA], schema=_SCHEMA))
         if not ids:
