@@ -33,6 +33,7 @@ CONFIG = {
         "log_interval": 1,
         "evaluation_interval": EVERY,
         "num_threads": 1,
+        "worker_start_method": "spawn",  # a server of an earlier test would not know WATCHED
         "device": "cpu",
     },
 }
