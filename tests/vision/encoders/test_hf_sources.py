@@ -11,33 +11,14 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import pytest
 import torch
 from antmmf.errors import CheckpointError
 from antmmf.testing import check_vision_encoder
 from antmmf_vision.encoders.hf_vision import HfVision
-from encoder_tools import whole
-from hf_tools import FRAMES, TOWERS, VIDEO_MODELS, config, saved
-from torch import Tensor
+from hf_tools import FRAMES, config, encoder, saved
 from torch._subclasses.fake_tensor import FakeTensorMode
-
-KINDS = [*TOWERS, *VIDEO_MODELS]
-
-
-def encoder(folder: Path, **params: Any) -> HfVision:
-    return HfVision(model=str(folder), **params).eval()
-
-
-@torch.no_grad()
-def run(model: Any, frames: Tensor) -> Any:
-    return model(frames, whole(frames))
-
-
-def pixels_of(made: HfVision, frames: Tensor) -> Tensor:
-    """What the library is given: (B, C, F, 3, H, W)."""
-    return made.pixels(frames, whole(frames)).reshape(frames.shape)
 
 
 @pytest.mark.parametrize("kind", ["clip", "videomae"])

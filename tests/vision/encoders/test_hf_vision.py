@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,24 +9,20 @@ from antmmf.errors import ComponentError
 from antmmf.testing import check_vision_encoder
 from antmmf_vision.encoders.hf_vision import HfVision
 from encoder_tools import check_recomputing, noise, randomised, sizes, whole, with_rubbish
-from hf_tools import FRAMES, PATCH, SIDE, TOWERS, VIDEO_MODELS, config, saved, transformers
+from hf_tools import (
+    FRAMES,
+    KINDS,
+    PATCH,
+    SIDE,
+    VIDEO_MODELS,
+    config,
+    encoder,
+    pixels_of,
+    run,
+    saved,
+    transformers,
+)
 from torch import Tensor
-
-KINDS = [*TOWERS, *VIDEO_MODELS]
-
-
-def encoder(folder: Path, **params: Any) -> HfVision:
-    return HfVision(model=str(folder), **params).eval()
-
-
-@torch.no_grad()
-def run(model: Any, frames: Tensor) -> Any:
-    return model(frames, whole(frames))
-
-
-def pixels_of(made: HfVision, frames: Tensor) -> Tensor:
-    """What the library is given: (B, C, F, 3, H, W)."""
-    return made.pixels(frames, whole(frames)).reshape(frames.shape)
 
 
 @pytest.mark.parametrize("kind", KINDS)
