@@ -1,10 +1,15 @@
-"""For all tests: one thread, a cache of their own, and none of the caller's settings."""
+"""For all tests: one thread, a cache of their own, none of the caller's settings, and this folder on the path for
+``fake_hub``."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 # Before torch is imported anywhere: the machines have few cores, and small tensors gain nothing from more threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

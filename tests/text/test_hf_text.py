@@ -20,7 +20,8 @@ from antmmf.registry import Registry
 from antmmf.testing import check_plugin_module, check_text_encoder
 from antmmf_text import families
 from antmmf_text.encoders.hf_text import HfText
-from text_tools import hub, without_network
+from fake_hub import hub
+from text_tools import without_network
 from torch import Tensor
 from towers import KINDS, TEXTS, saved, transformers
 

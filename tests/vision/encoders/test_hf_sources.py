@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 import torch
 from antmmf.errors import CheckpointError
 from antmmf.testing import check_vision_encoder
 from antmmf_vision.encoders.hf_vision import HfVision
+from fake_hub import hub
 from hf_tools import FRAMES, config, encoder, saved
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -122,47 +116,7 @@ def test_without_a_network_the_cache_knows_which_processor_files_do_not_exist(
     assert no_network  # it asked, and did not get through
 
 
-@contextmanager
-def hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """A mirror of the Hub with one model, ``group/model``: its address, and the paths that were asked for."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(with_body=False)
-
-        def do_GET(self) -> None:
-            self.answer(with_body=True)
-
-        def answer(self, *, with_body: bool) -> None:
-            asked.append(self.path)
-            file = folder / self.path.rpartition("/")[2]
-            found = self.path.startswith("/group/model/resolve/") and file.is_file()
-            self.send_response(200 if found else 404)
-            content = file.read_bytes() if found else b""
-            if not found:
-                self.send_header("X-Error-Code", "EntryNotFound")
-            self.send_header("ETag", f'"{file.name}-1"')
-            self.send_header("X-Repo-Commit", "0" * 40)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            if with_body:
-                self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
 def test_hf_endpoint_is_honoured(tmp_path: Path) -> None:
-    """In a process of its own, for the Hub's library reads the variable when it is imported."""
     saved("clip", tmp_path / "there")
     settings = {"image_mean": [0.25, 0.5, 0.75], "image_std": [0.5, 0.5, 0.5]}
     (tmp_path / "there/preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
@@ -173,15 +127,8 @@ made = HfVision(model="group/model")
 total = sum(float(parameter.detach().double().sum()) for parameter in made.backbone.parameters())
 print(json.dumps([total, (-made.pixels.shift.flatten() * 0.5).tolist()]))
 """
-    with hub(tmp_path / "there") as (address, asked):
-        hidden = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
-        environment = {name: value for name, value in os.environ.items() if name not in hidden}
-        environment |= {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-        )
-    assert done.returncode == 0, done.stderr[-2000:]
-    total, mean = json.loads(done.stdout.splitlines()[-1])
+    said, asked = hub(tmp_path / "there", code, cache=tmp_path / "cache")
+    total, mean = json.loads(said)
     local = encoder(tmp_path / "there").backbone.parameters()
     assert total == pytest.approx(sum(float(value.detach().double().sum()) for value in local))
     assert mean == pytest.approx([0.25, 0.5, 0.75])
