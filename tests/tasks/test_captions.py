@@ -252,6 +252,11 @@ def test_two_captions_files_must_be_told_apart(folder: Folder) -> None:
             b'{"media": "a.mp4", "caption": "x"}\n{"media": \n',
             r"captions\.jsonl:2: not a line of JSON",
         ),
+        (
+            "captions.jsonl",
+            b'{"media": "a.mp4", "caption": "x", "end": 1%s}\n' % (b"0" * 400),
+            r"captions\.jsonl:1: end must be seconds",
+        ),
         ("captions.jsonl", b"[1]\n", r"captions\.jsonl:1: expected a JSON object, got a list"),
         (
             "captions.jsonl",

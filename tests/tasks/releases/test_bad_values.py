@@ -88,6 +88,29 @@ def test_lists_in_lists_in_lists_are_no_line_of_jsonl(put: Put) -> None:
         list(rows(put("a.jsonl", "[" * 100_000) / "a.jsonl"))
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"a": "\\ud83d", "b": [0.1, 5e-324, 1e999, -0.0, 12345678901234567890123, NaN]}',  # half of a character
+        '{"a": 1, "b": {"a": 1, "a": 2}, "a": "\\ud83d\\ude00 \u4e2d"}',
+        '{"a": ' + "[" * 300 + "]" * 300 + "}",  # deeper than pydantic reads
+        ' {"a": 1}\t',
+    ],
+)
+def test_a_line_of_json_says_what_python_reads_in_it(put: Put, line: str) -> None:
+    ((place, values),) = rows(put("a.jsonl", f"\n{line}\n \n") / "a.jsonl")
+    assert place.endswith("a.jsonl:2")
+    assert repr(values) == repr(json.loads(line))
+
+
+@pytest.mark.parametrize("line", ['{"a": 01}', "{'a': 1}", '{"a": 1,}', '{"a": "\t"}', '{"a": 1'])
+def test_what_is_no_json_is_refused(put: Put, line: str) -> None:
+    with pytest.raises(DataError, match=r"a\.jsonl:2: not a line of JSON"):
+        list(rows(put("a.jsonl", f"{{}}\n{line}\n") / "a.jsonl"))
+    with pytest.raises(DataError, match=r"a\.jsonl:1: .*more behind it: '{}'"):
+        list(rows(put("a.jsonl", "{} {}\n") / "a.jsonl"))
+
+
 def test_a_member_larger_than_a_part_is_begun_only_a_few_times(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("antmmf_tasks.datasets.files._PART", 16)
     begun = 0
@@ -162,6 +185,7 @@ def test_a_segment_without_end_is_counted(put: Put, told: Told) -> None:
         ({"start": 5, "end": 2}, "end 2 must be after start 5"),
         ({"start": float("nan")}, "'start' must be seconds, 0 or more, is nan"),
         ({"end": float("inf")}, "'end' must be seconds, 0 or more, is inf"),
+        ({"end": 10**400}, "'end' must be seconds, 0 or more, is 1000"),
     ],
 )
 def test_seconds_of_antmmfs_lines_are_seconds(put: Put, line: dict[str, Any], message: str) -> None:

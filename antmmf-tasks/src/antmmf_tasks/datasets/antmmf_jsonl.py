@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from antmmf.errors import DataError
 
 from antmmf_tasks.datasets.files import rows
 from antmmf_tasks.datasets.msrvtt_mc import choice_of
-from antmmf_tasks.datasets.release import Missing, Release, text
+from antmmf_tasks.datasets.release import FOREVER, Missing, Release, text
 
 
 class AntmmfJsonl(Release):
@@ -99,6 +98,6 @@ def _seconds(row: dict[str, Json], field: str, place: str) -> float | None:
     value = row.get(field)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < FOREVER:
         raise DataError(f"{place}: {field!r} must be seconds, 0 or more, is {value!r}")
     return float(value)

@@ -13,7 +13,7 @@ from antmmf.contracts import Json, Record
 from antmmf.errors import DataError, did_you_mean
 
 from antmmf_tasks.datasets.files import TABLE_SUFFIXES, rows
-from antmmf_tasks.datasets.release import Missing, Release, Split, is_unicode
+from antmmf_tasks.datasets.release import FOREVER, Missing, Release, Split, is_unicode
 
 _USUAL = {
     "media": ("media", "video", "image", "file", "clip_name", "path", "video_id", "filename", "file_name"),
@@ -246,15 +246,15 @@ def _checked(place: str, value: Json, column: str | None) -> str:
 
 def _seconds(place: str, row: Mapping[str, Json], column: str | None) -> float | None:
     value: Json = None if column is None else row.get(column)
-    if type(value) is float and 0 <= value < math.inf:  # as nearly always
+    if type(value) is float and 0 <= value < FOREVER:  # as nearly always
         return value
     if value is None or value == "":
         return None
     try:
         seconds = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = math.nan
-    if not 0 <= seconds < math.inf:
+    if not 0 <= seconds < FOREVER:
         raise DataError(f"{place}: {column} must be seconds, 0 or more, got {value!r}")
     return seconds
 

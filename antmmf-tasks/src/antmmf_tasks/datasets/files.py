@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from antmmf.contracts import Json
 from antmmf.errors import DataError
+from pydantic_core import from_json
 
 TABLE_SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
 
@@ -187,20 +188,30 @@ class _Members:
 
 
 def _json_rows(path: Path) -> Rows:
-    decode, name = json.JSONDecoder().raw_decode, str(path)
+    name = str(path)
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
-            text = line.strip()
-            if not text:
-                continue
             try:
-                values, end = decode(text)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}:{number}: not a line of JSON ({error})") from error
-            if type(values) is not dict or end != len(text):
-                found = f"a {type(values).__name__}" if end == len(text) else f"more behind it: {text[end:][:40]!r}"
-                raise DataError(f"{path}:{number}: expected a JSON object, got {found}")
+                values = from_json(line, cache_strings="keys")
+            except ValueError:
+                if not line.strip():
+                    continue
+                values = _json_line(f"{name}:{number}", line)
+            if type(values) is not dict:
+                raise DataError(f"{name}:{number}: expected a JSON object, got a {type(values).__name__}")
             yield f"{name}:{number}", values
+
+
+def _json_line(place: str, line: str) -> Json:
+    """What pydantic's reader, twice as fast as Python's, does not take: halves of characters, deep lists, mistakes."""
+    text = line.strip()
+    try:
+        values, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: not a line of JSON ({error})") from error
+    if end != len(text):
+        raise DataError(f"{place}: expected a JSON object, got more behind it: {text[end:][:40]!r}")
+    return values
 
 
 def _csv_rows(path: Path, delimiter: str, header: list[str], quoted: bool) -> Rows:

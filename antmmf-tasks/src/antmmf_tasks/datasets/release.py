@@ -23,6 +23,7 @@ Split = Literal["train", "val", "test"]
 Sizes = Mapping[str, tuple[int, int]]
 
 MOST_WORDS, MOST_CHARACTERS = 1000, 10_000
+FOREVER = 1e9  # seconds: 32 years; JSON can hold infinity, and whole numbers that no float can
 _NUM_NAMED = 3
 _NUM_FOLDERS = 1000
 _LOG = logging.getLogger("antmmf")

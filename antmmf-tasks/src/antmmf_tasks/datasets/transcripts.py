@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from antmmf.contracts import Json, Record, Segment
 from antmmf.errors import DataError
 
 from antmmf_tasks.datasets.files import json_file, json_items
-from antmmf_tasks.datasets.release import MOST_CHARACTERS, Missing, Release, held_out, is_unicode, listed
+from antmmf_tasks.datasets.release import FOREVER, MOST_CHARACTERS, Missing, Release, held_out, is_unicode, listed
 from antmmf_tasks.datasets.tars import kept_list
 
 _FOLDER = "asr_files"
@@ -109,7 +108,7 @@ class Transcripts(Release):
                 self.drop("segments with halves of characters", place)
             elif len(line) > MOST_CHARACTERS:
                 self.drop(f"segments of more than {MOST_CHARACTERS} characters", place)
-            elif not 0 <= start < end < math.inf:
+            elif not 0 <= start < end < FOREVER:
                 self.drop("segments that end before they start", place)
             else:
                 found.append(Segment(float(start), float(end), " ".join(words)))
