@@ -166,6 +166,28 @@ def test_the_monitored_metric_may_carry_its_split(name: str) -> None:
     assert check_run(planned(*VAL, "metrics=[recall]", f"training_parameters.monitored_metric={name}"))
 
 
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "message"),
+    [
+        (
+            "quickstart_retrieval",
+            ["metrics=[accuracy]"],
+            r"metrics: metric 'accuracy' needs the rows id, kind, the task",
+        ),
+        ("quickstart_vqa", ["metrics=[recall]"], r"metrics: metric 'recall' needs the rows video, video_id, text, "),
+        (
+            "quickstart_retrieval",
+            ["task_attributes.params.match=0", "training_parameters.monitored_metric=l2/t2v/R1"],
+            r"training_parameters.monitored_metric: must be measured by metrics, is 'l2/t2v/R1'; .*: t2v/R1, ",
+        ),
+    ],
+)
+def test_metrics_must_fit_what_the_task_gives(recipe: str, arguments: list[str], message: str) -> None:
+    check_run(plan_run(recipe, [], registry=Registry()), files=False)
+    with pytest.raises(ConfigError, match=message):
+        check_run(plan_run(recipe, arguments, registry=Registry()), files=False)
+
+
 def test_the_monitored_metric_must_be_measured() -> None:
     (found,) = complaints(*VAL, "metrics=[choice]", "training_parameters.monitored_metric=t2v/R1")
     assert found.endswith(

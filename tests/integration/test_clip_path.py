@@ -96,7 +96,7 @@ def test_a_run_without_training_and_checkpoint_refuses_what_would_be_random(tmp_
     saved("clip", tmp_path / "towers")
     given = [*arguments(tmp_path / "towers", tmp_path / "run"), "task_attributes.params.dim=8"]
     plan = plan_run("finetune/clip_b32_vatex_en", given, registry=Registry())
-    said = "must name a checkpoint, for vision_projection.weight, text_projection.weight would be random"
+    said = "must name a checkpoint that has vision_projection.weight, text_projection.weight, which would be random"
     with pytest.raises(ConfigError, match=said):
         assemble(plan)
     with pytest.raises(ConfigError, match=said):

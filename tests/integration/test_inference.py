@@ -15,6 +15,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 import torch
 from antmmf.cli.main import cli
+from antmmf.errors import ConfigError
 from antmmf.evaluate import split_rows
 from antmmf.run import Run
 from click.testing import CliRunner
@@ -237,6 +238,33 @@ def test_run_type_predict_writes_the_same_lines_as_parquet(
             told["ranked"] = [{"key": one["key"], "score": one["score"]} for one in row["ranked"]]
         assert told == {name: value for name, value in line.items() if value is not None}
     assert figures(run.folder) == {name: value for name, value in figures(source.folder).items() if "test/" in name}
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "message"),
+    [
+        (
+            "trained",
+            "asked",
+            r"must name a checkpoint that has .*, which would be random; run_type 'val' needs a model",
+        ),
+        ("asked", "trained", r"must name a checkpoint of task antmmf-tasks:vqa, .*; this one brings vocabulary"),
+    ],
+)
+def test_a_checkpoint_of_another_task_is_not_evaluated_with_a_random_head(
+    kind: str, source: str, message: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    run: Run = request.getfixturevalue(source)
+    more = QUESTIONS if kind == "asked" else ("task_attributes.params.dim=8",)
+    with pytest.raises(ConfigError, match=message):
+        execute(
+            tmp_path / "run",
+            *more,
+            "training_parameters.run_type=val",
+            f"training_parameters.resume_file={run.folder}",
+            "training_parameters.monitored_metric=null",
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_predict_ranks_videos_as_similarity_does(

@@ -6,7 +6,7 @@ Models are built and run under torch's fake tensors: shapes are computed, memory
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +23,9 @@ from antmmf.config.reader import Path_, dotted
 from antmmf.contracts import Encoded
 from antmmf.device import choose_device
 from antmmf.errors import AntmmfError, ComponentError, ConfigError, Problem
-from antmmf.evaluate import monitored_fault, repeated_fault
+from antmmf.evaluate import metrics_faults
 from antmmf.freeze import freeze
-from antmmf.optim import Group, parameter_groups
+from antmmf.optim import configured_groups
 from antmmf.origin import random_fault
 from antmmf.plan import ENCODERS, RunPlan
 from antmmf.run_folder import choose_folder
@@ -47,7 +47,8 @@ def check_run(plan: RunPlan, *, files: bool = True) -> list[str]:
         checker.check_files()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
-        checker.check_models()
+        task = checker.check_models()
+    checker.check_metrics(task.row_names if task is not None else None)
     if checker.problems:
         raise ConfigError(checker.problems)
     return checker.seen
@@ -86,18 +87,16 @@ class _Checker:
             self.problems += error.problems
 
     def check_small_parts(self) -> None:
-        """Build everything that is no model, and see that the monitored metric is one that is measured."""
+        """Build everything that is no model."""
         plan = self.plan
         for part in (plan.inputs["reader"], plan.optimizer, plan.schedule, *plan.callbacks):
             self.attempt(part, part.build)
-        metrics: list[Any] = [self.attempt(part, part.build) for part in plan.metrics]
-        repeated = repeated_fault(metrics)
-        if repeated:
-            self.problem(("metrics",), repeated)
-        wanted = plan.config.training_parameters.monitored_metric
-        fault = monitored_fault(wanted, metrics)
-        if fault:
-            self.problem(("training_parameters", "monitored_metric"), fault)
+
+    def check_metrics(self, rows: Collection[str] | None) -> None:
+        """Build the metrics, and see that they fit a task that gives ``rows`` and measure what is monitored."""
+        metrics: list[Any] = [self.attempt(part, part.build) for part in self.plan.metrics]
+        for key, fault in metrics_faults(metrics, self.plan.config.training_parameters.monitored_metric, rows):
+            self.problem(tuple(key.split(".")), fault)
 
     def check_files(self) -> None:
         """The files of the data sets and the checkpoint to start from must be there, and ``save_dir`` must be free."""
@@ -114,8 +113,8 @@ class _Checker:
         for part in (self.plan.datasets[split] for split in self._splits):
             self.attempt(part, lambda part=part: _check_sources(part.build()))  # type: ignore[misc]
 
-    def check_models(self) -> None:
-        """Build the encoders and the task, and push one batch through the encoders."""
+    def check_models(self) -> Task | None:
+        """Build the encoders and the task, and push one batch through the encoders; returns the task, if it can."""
         plan, sampler = self.plan, self.plan.inputs["sampler"]
         picks = self.attempt(sampler, lambda: _picks(sampler.build()))
         for other in (part for key, part in plan.inputs.items() if key.startswith("sampler.")):
@@ -129,7 +128,7 @@ class _Checker:
                 for name, part in parts.items()
             }
             if None in built.values():
-                return
+                return None
             with _Drawn() as drawn:
                 task = self.attempt(plan.task, lambda: plan.task.build(assets=assets, **built))
             if isinstance(task, Task):
@@ -142,10 +141,12 @@ class _Checker:
             count = sum(parameter.numel() for parameter in task.parameters())
             made = ", without what is made from training texts" if assets.values() else ""
             self.seen.append(f"task {plan.task.full_name}: {count / 1e6:.2f} M parameters{made}")
-        elif task is not None:
+            return task
+        if task is not None:
             self.problem(
                 plan.task.path, f"{plan.task.full_name} must be a subclass of antmmf.Task", where=plan.task.where
             )
+        return None
 
     def _check_random(self, names: list[str]) -> None:
         """Encoders without weights are the plan's affair; ``names`` are what the task adds to them at random."""
@@ -156,11 +157,7 @@ class _Checker:
     def _check_parameters(self, task: Task) -> None:
         """What the config says of parameters by name must fit some."""
         train = self.plan.config.training_parameters
-        rules = [Group(rule.pattern, rule.lr_scale, rule.weight_decay) for rule in train.parameter_groups]
-        for part in (
-            lambda: freeze(task, train.freeze),
-            lambda: parameter_groups(task, rules=rules, layer_lr_decay=train.layer_lr_decay),
-        ):
+        for part in (lambda: freeze(task, train.freeze), lambda: configured_groups(task, train)):
             try:
                 part()
             except ConfigError as error:

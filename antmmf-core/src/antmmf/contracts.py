@@ -290,7 +290,9 @@ class Collator(Protocol):
 class Metric(Protocol):
     """Reads the rows of a whole split and returns named figures; each sample counts once.
 
-    Optional: ``names() -> list[str]``, the figures it can return, so that ``antmmf check`` knows ``monitored_metric``;
+    Optional: ``names(rows: Collection[str] | None) -> list[str]``, the figures it can return of a task's ``row_names``
+    (None: of any task's), so that ``antmmf check`` knows ``monitored_metric``; raises ``ComponentError`` where it needs
+    other rows;
     ``cases() -> list[antmmf.cases.Cases]``, asked after ``compute``: what its figures are means of.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
 from itertools import takewhile
@@ -16,7 +16,7 @@ from antmmf.checkpoint.shards import is_sharded
 from antmmf.contracts import Figure, Metric
 from antmmf.data.loader import Loader
 from antmmf.distributed.world import World
-from antmmf.errors import DataError
+from antmmf.errors import ComponentError, DataError
 from antmmf.task import Task
 
 
@@ -67,21 +67,27 @@ def measure(
     return world.broadcast(_measure(metrics, rows, [] if cases is None else cases) if world.is_first else {})
 
 
-def monitored_fault(wanted: str | None, metrics: Sequence[Metric]) -> str | None:
-    """What is wrong with a monitored metric that no metric measures; a metric need not say beforehand what it does."""
-    if wanted is None or not all(hasattr(metric, "names") for metric in metrics):
-        return None
-    names = [name for metric in metrics for name in getattr(metric, "names")()]  # noqa: B009 - names is optional
-    if any(fnmatchcase(wanted.removeprefix("val/"), name) for name in names):  # l2@*/t2v/R1
-        return None
-    return f"must be measured by metrics, is {wanted!r}; they measure: {', '.join(names)}"
-
-
-def repeated_fault(metrics: Sequence[Metric]) -> str | None:
-    """What is wrong with metrics of which two measure the same, as far as they say beforehand what they do."""
-    found = [name for metric in metrics for name in dict.fromkeys(getattr(metric, "names", tuple)())]
-    name = next((name for name in found if found.count(name) > 1), None)
-    return None if name is None else f"must each measure something else, two of them measure {name!r}; leave one out"
+def metrics_faults(
+    metrics: Sequence[Metric], monitored: str | None, rows: Collection[str] | None
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with metrics of a task that gives ``rows``, each with the config's key: one that needs others, two
+    that measure the same, none that measures what is ``monitored``. A metric need not say beforehand what it does."""
+    names: list[str] = []
+    for metric in metrics:
+        try:
+            own = list(dict.fromkeys(getattr(metric, "names")(rows))) if hasattr(metric, "names") else []  # noqa: B009
+        except ComponentError as error:
+            yield "metrics", str(error)
+            return
+        names += own
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        yield "metrics", f"must each measure something else, two of them measure {twice!r}; leave one out"
+    if monitored is not None and all(hasattr(metric, "names") for metric in metrics):
+        name = monitored.removeprefix("val/")
+        if not any(fnmatchcase(name, each) for each in names):  # l2@*/t2v/R1
+            told = f"must be measured by metrics, is {monitored!r}; they measure: {', '.join(names)}"
+            yield "training_parameters.monitored_metric", told
 
 
 def autocast(device: torch.device | str, amp: torch.dtype | None) -> AbstractContextManager[object]:

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from antmmf.config.schema import TrainingParameters
 from antmmf.contracts import Optimizer
 from antmmf.errors import ConfigError
 from antmmf.parameter_names import fitting
@@ -51,12 +52,17 @@ def build_optimizer(optimizer: Optimizer, trained: nn.Module | list[dict[str, An
 
 
 def parameter_groups(
-    task: nn.Module, *, rules: Sequence[Group] = (), layer_lr_decay: float | None = None
+    task: nn.Module,
+    *,
+    rules: Sequence[Group] = (),
+    layer_lr_decay: float | None = None,
+    encoder_lr_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Torch's groups of what is trained, each parameter once, with its ``names``: first the largest ``lr_scale``.
 
     What has at most one dimension (biases, norms, scales) does not decay. ``layer_lr_decay`` lowers the rate from each
-    block of an encoder to the one below. Raises ``ConfigError`` when a rule fits no parameter.
+    block of an encoder to the one below, ``encoder_lr_decay`` that of all encoders. Raises ``ConfigError`` when a rule
+    fits no parameter.
     """
     named = dict(task.named_parameters(remove_duplicate=False))
     rule_of: dict[nn.Parameter, Group] = {}
@@ -64,12 +70,14 @@ def parameter_groups(
         for name in fitting(rule.pattern, named, key="training_parameters.parameter_groups"):
             rule_of.setdefault(named[name], rule)
     scale_of = _layer_scales(task, layer_lr_decay) if layer_lr_decay is not None else {}
+    encoded = {parameter for encoder in encoders_of(task) for parameter in encoder.parameters()}
     members: dict[tuple[float, float | None], dict[str, nn.Parameter]] = defaultdict(dict)
     for name, parameter in task.named_parameters():
         if parameter.requires_grad:
             rule = rule_of.get(parameter, _PLAIN)
             decay = rule.weight_decay if parameter.ndim > 1 else 0.0
-            members[rule.lr_scale * scale_of.get(parameter, 1.0), decay][name] = parameter
+            scale = rule.lr_scale * scale_of.get(parameter, 1.0) * (encoder_lr_decay if parameter in encoded else 1.0)
+            members[scale, decay][name] = parameter
     return [
         {
             "params": list(members[scale, decay].values()),
@@ -79,6 +87,13 @@ def parameter_groups(
         }
         for scale, decay in sorted(members, key=lambda key: (-key[0], key[1] is not None, key[1] or 0.0))
     ]
+
+
+def configured_groups(task: nn.Module, train: TrainingParameters) -> list[dict[str, Any]]:
+    """The ``parameter_groups`` that a config asks for. Raises ``ConfigError``."""
+    rules = [Group(rule.pattern, rule.lr_scale, rule.weight_decay) for rule in train.parameter_groups]
+    decay, encoders = train.layer_lr_decay, train.encoder_lr_decay
+    return parameter_groups(task, rules=rules, layer_lr_decay=decay, encoder_lr_decay=encoders)
 
 
 def _layer_scales(task: nn.Module, decay: float) -> dict[nn.Parameter, float]:

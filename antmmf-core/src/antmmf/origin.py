@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,12 +74,12 @@ def find_origin(plan: RunPlan, checkpoints: Checkpoints, lock: str) -> Origin:
     return _continued(plan, checkpoint, note, locked)
 
 
-def check_weights(plan: RunPlan, task: nn.Module, other: nn.Module) -> None:
-    """That nothing in the model of a run without training and checkpoint is random: ``other`` is the same one, built
-    from another seed, and must be equal. Raises ``ConfigError``.
+def check_weights(plan: RunPlan, task: nn.Module, other: nn.Module, names: Collection[str]) -> None:
+    """That none of the tensors ``names`` of a model which nobody trains is random: ``other`` is the same model, built
+    from another seed, and must have the same ones. Raises ``ConfigError``.
     """
-    own = task.state_dict()
-    drawn = [name for name, tensor in other.state_dict().items() if not torch.equal(own[name], tensor)]
+    own, others = task.state_dict(), other.state_dict()
+    drawn = [name for name in names if not torch.equal(own[name].cpu(), others[name])]
     if drawn:
         raise ConfigError(random_fault(plan, drawn))
 
@@ -89,8 +89,8 @@ def random_fault(plan: RunPlan, names: Sequence[str]) -> Problem:
     path = ("training_parameters", "resume_file")
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     message = (
-        f"must name a checkpoint, for {shown} would be random; without one run_type "
-        f"{plan.config.training_parameters.run_type!r} needs a model that is pretrained in all its parts"
+        f"must name a checkpoint that has {shown}, which would be random; run_type "
+        f"{plan.config.training_parameters.run_type!r} needs a model that is trained in all its parts"
     )
     return Problem(".".join(path), plan.layers.where(path), message)
 

@@ -28,11 +28,11 @@ from antmmf.distributed.parallel import prepare, shard, wrap
 from antmmf.distributed.world import World
 from antmmf.ema import Ema
 from antmmf.errors import AntmmfError, ConfigError, Problem
-from antmmf.evaluate import measure, monitored_fault, repeated_fault, split_rows
+from antmmf.evaluate import measure, metrics_faults, split_rows
 from antmmf.freeze import freeze
 from antmmf.inference.features import use_features
 from antmmf.memory import is_out_of_memory
-from antmmf.optim import Group, build_optimizer, parameter_groups
+from antmmf.optim import build_optimizer, configured_groups
 from antmmf.origin import Origin, check_weights, find_origin
 from antmmf.plan import ENCODERS, NO_FP16, SPLITS, RunPlan
 from antmmf.plugins import register
@@ -195,16 +195,17 @@ def assemble(
     origin = find_origin(plan, checkpoints, files["plugins.lock.json"])
     indexes, tables = open_indexes(plan, datasets_of(plan))
     task, assets = _task_and_assets(plan, origin, indexes, world)
-    if origin.checkpoint is None and "train" not in train.run_type.split("+"):
-        check_weights(plan, task, build_task(plan, assets, seed=train.seed + 1))
     task.to(device)
     frozen = freeze(task, train.freeze)
-    notes = list(origin.notes)
+    notes, left = list(origin.notes), tuple(task.state_dict())
     if origin.checkpoint and not origin.exact:
         source = str(origin.checkpoint.path)
         transfer = take_weights(task, weights_of(origin.checkpoint), source=source, min_coverage=train.min_coverage)
         task.after_load(transfer.taken)
         notes += transfer.lines()
+        left = transfer.left
+    if left and "train" not in train.run_type.split("+"):
+        check_weights(plan, task, build_task(plan, assets, seed=train.seed + 1), left)
     notes += use_features(plan, task, origin)
     amp = amp_type(train.enable_amp, device)
     model = _parallel(plan, task, world, device, amp)
@@ -214,7 +215,7 @@ def assemble(
         for split in SPLITS
         if split in indexes
     }
-    metrics = _metrics(plan)
+    metrics = _metrics(plan, task)
     if frozen:
         notes.append(f"frozen: {len(frozen)} parameters")
     processes = f"{world.size} x {device.type}" if world.size > 1 else str(device)
@@ -294,15 +295,12 @@ def _parallel(
     return wrap(step, device) if world.size > 1 and not sharded and is_trained else step
 
 
-def _metrics(plan: RunPlan) -> list[Metric]:
+def _metrics(plan: RunPlan, task: Task) -> list[Metric]:
     metrics: list[Metric] = [metric.build() for metric in plan.metrics]
-    repeated = repeated_fault(metrics)
-    if repeated:
-        raise ConfigError(Problem("metrics", plan.layers.where(("metrics",)), repeated))
-    path = ("training_parameters", "monitored_metric")
-    fault = monitored_fault(plan.config.training_parameters.monitored_metric, metrics)
-    if fault:
-        raise ConfigError(Problem(".".join(path), plan.layers.where(path), fault))
+    monitored = plan.config.training_parameters.monitored_metric
+    faults = list(metrics_faults(metrics, monitored, task.row_names))
+    if faults:
+        raise ConfigError([Problem(key, plan.layers.where(tuple(key.split("."))), fault) for key, fault in faults])
     return metrics
 
 
@@ -379,14 +377,12 @@ def _trainer(
         async_save=train.async_save,
         signals=[getattr(signal, f"SIG{train.preemption_signal}")] if train.preemption_signal else (),
     )
-    rules = [Group(rule.pattern, rule.lr_scale, rule.weight_decay) for rule in train.parameter_groups]
-    groups = parameter_groups(run.task, rules=rules, layer_lr_decay=train.layer_lr_decay)
     return Trainer(
         run.task,
         model=model,
         world=run.world,
         ema=Ema(run.task, decay=train.ema_decay) if train.ema_decay else None,
-        optimizer=build_optimizer(run.plan.optimizer.build(), groups),
+        optimizer=build_optimizer(run.plan.optimizer.build(), configured_groups(run.task, train)),
         schedule=run.plan.schedule.build(),
         loader=run.loaders["train"],
         settings=settings,

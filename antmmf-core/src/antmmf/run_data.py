@@ -73,9 +73,12 @@ def run_assets(
     def all_of(read: Callable[[Index], Iterator[str]]) -> Iterator[str]:
         if "train" not in indexes:
             path = ("training_parameters", "resume_file")
-            is_given = plan.config.training_parameters.resume_file is not None
-            fault = "its checkpoint lacks" if is_given else "must be given, for it brings"
-            message = f"{fault} something that the model is made from, such as a vocabulary" + "; retrain it" * is_given
+            message = (
+                f"must name a checkpoint of task {plan.task.full_name}, for it brings what the model is made from, "
+                "such as a vocabulary or answers"
+            )
+            if plan.config.training_parameters.resume_file is not None:
+                message += f"; this one brings {', '.join(saved or ()) or 'nothing'}"
             raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
         yield from chain.from_iterable(read(indexes[name]) for name in plan.parts("train"))
 

@@ -70,6 +70,11 @@ class Task(nn.Module, ABC):
     followers: tuple[str, ...] = ()
     """Names of submodules that follow others, such as momentum encoders: a checkpoint need not have them."""
 
+    @property
+    def row_names(self) -> Collection[str] | None:
+        """Names of the rows that evaluation may give in the end; None where they are not known before."""
+        return None
+
     @abstractmethod
     def collator(self, train: bool) -> Collator:
         """A picklable function from samples to a batch; it holds no weights."""

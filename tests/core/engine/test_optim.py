@@ -133,6 +133,15 @@ def test_layer_decay_multiplies_what_rules_say() -> None:
     assert scale["text.layers.0.weight"] == 0.25
 
 
+def test_encoders_learn_slower_than_the_rest_beside_what_else_is_said_of_them() -> None:
+    model = Model()
+    scale = setting(model, "lr_scale", parameter_groups(model, encoder_lr_decay=0.1))
+    assert {value for name, value in scale.items() if name.startswith(("vision.", "text."))} == {0.1}
+    assert scale["scale"] == 1.0
+    both = parameter_groups(model, rules=[Group("vision.*", 0.5)], layer_lr_decay=0.5, encoder_lr_decay=0.1)
+    assert setting(model, "lr_scale", both)["vision.layers.0.weight"] == pytest.approx(0.5 * 0.25 * 0.1)
+
+
 def test_what_stands_between_two_blocks_goes_with_the_lower_one() -> None:
     class Staged(Encoder):
         def __init__(self) -> None:

@@ -159,6 +159,9 @@ class TrainingParameters(Section):
     layer_lr_decay: Annotated[float, Field(gt=0, le=1)] | None = Field(
         default=None, description="factor on the learning rate from each encoder block to the one below it"
     )
+    encoder_lr_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="factor on the learning rate of the encoders, beside that of the task's own layers"
+    )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, description="evaluate and keep an exponential moving average of the weights too"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from antmmf.cases import Cases
@@ -30,8 +30,9 @@ class Accuracy:
     def __init__(self) -> None:
         self._store = RowStore("accuracy", ("id", "kind"), optional=("chosen", "target", "credit", "told"))
 
-    def names(self) -> list[str]:
-        """What ``compute`` may return; other kinds of questions come with the data set."""
+    def names(self, rows: Collection[str] | None = None) -> list[str]:
+        """What ``compute`` may return of ``rows``; other kinds of questions come with the data set."""
+        self._store.require(rows)
         return ["accuracy", "unknown", *(f"accuracy/{kind}" for kind in KINDS)]
 
     def update(self, rows: Mapping[str, Tensor]) -> None:

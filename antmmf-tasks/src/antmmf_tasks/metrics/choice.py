@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
@@ -31,8 +31,9 @@ class Choice:
     def __init__(self) -> None:
         self._store = RowStore("choice", NEEDED, optional=(*NEGATIVE, "video_shuffled"))
 
-    def names(self) -> list[str]:
-        """What ``compute`` may return."""
+    def names(self, rows: Collection[str] | None = None) -> list[str]:
+        """What ``compute`` may return of ``rows``."""
+        self._store.require(rows)
         return ["choice/accuracy", "choice/shuffled/accuracy"]
 
     def update(self, rows: Mapping[str, Tensor]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -61,13 +61,16 @@ class Recall:
         self._store = RowStore("recall", ("video", "video_id", "text", "text_video_id", "text_hash"), optional=PAIRS)
         self._ranks: dict[str, tuple[Ranks, Ids, Ids]] = {}
 
-    def names(self) -> list[str]:
-        """What ``compute`` may return, without computing it; ``*`` stands for a number."""
+    def names(self, rows: Collection[str] | None = None) -> list[str]:
+        """What ``compute`` may return of ``rows``, without computing it; ``*`` stands for a number."""
+        self._store.require(rows)
         names = [
             f"{way}/{name}" for way in ("t2v", "v2t") for name in (*(f"R{k}" for k in self.ks), "mR", "MnR", "MdR")
         ]
-        kinds = ["", "l2/", "l1+l2/", "l2@*/", "l1+l2@*/"]
-        kinds += ["dsl/", "l2+dsl/", "l1+l2+dsl/"] if self.dual_softmax else []
+        kinds = ["", "dsl/"] if self.dual_softmax else [""]
+        if rows is None or set(PAIRS) <= set(rows):
+            kinds += ["l2/", "l1+l2/", "l2@*/", "l1+l2@*/"]
+            kinds += ["l2+dsl/", "l1+l2+dsl/"] if self.dual_softmax else []
         return [kind + name for kind in kinds for name in names]
 
     def update(self, rows: Mapping[str, Tensor]) -> None:

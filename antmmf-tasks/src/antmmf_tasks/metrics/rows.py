@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import cast
 
 import numpy as np
@@ -24,14 +24,20 @@ class RowStore:
         self.optional = optional
         self.parts: dict[str, list[Tensor]] = {}
 
-    def add(self, rows: Mapping[str, Tensor]) -> None:
-        """Keep the rows of one more part of the split; raises ``ComponentError`` when a needed name is missing."""
+    def require(self, rows: Collection[str] | None) -> None:
+        """Raise ``ComponentError`` when a needed name is not among ``rows``; None: they are not known yet."""
+        if rows is None:
+            return
         missing = [name for name in self.needed if name not in rows]
         if missing:
             raise ComponentError(
                 f"metric {self.metric!r} needs the rows {', '.join(missing)}, the task gives "
                 f"{', '.join(sorted(rows)) or 'none'}; take this metric out or use a task that gives them"
             )
+
+    def add(self, rows: Mapping[str, Tensor]) -> None:
+        """Keep the rows of one more part of the split; raises ``ComponentError`` when a needed name is missing."""
+        self.require(rows)
         for name in (*self.needed, *self.optional):
             if name in rows:
                 self.parts.setdefault(name, []).append(rows[name].detach())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -63,6 +63,11 @@ class Mcqa(Task):
             self.match_head = MatchHead(fusing.dim, dropout=dropout)
         else:
             self.vision_projection, self.text_projection = projections(vision.dim, text.dim, dim, head=head)
+
+    @property
+    def row_names(self) -> Collection[str]:
+        """Those that the class names."""
+        return ["id", "credit", "told", "kind", "option_question", "option_score"]
 
     def collator(self, train: bool) -> Collator:
         """The options of a question are the texts of its video; in training each must have its answer."""

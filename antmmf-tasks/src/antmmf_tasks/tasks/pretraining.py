@@ -38,7 +38,7 @@ from antmmf_tasks.pretraining.words import significant_words
 from antmmf_tasks.tasks.fusing import FusedPooler, fusion_of
 from antmmf_tasks.tasks.ranking import rankings
 from antmmf_tasks.tasks.reading import longest
-from antmmf_tasks.tasks.retrieval import EvalCollator, text_rows
+from antmmf_tasks.tasks.retrieval import ROWS, EvalCollator, text_rows
 
 
 class Pretraining(ContrastiveTask):
@@ -124,6 +124,11 @@ class Pretraining(ContrastiveTask):
     @property
     def _fuses(self) -> bool:
         return any(self.weights[name] for name in ("match", "gvtm", "mlm", "clip_order"))
+
+    @property
+    def row_names(self) -> Collection[str]:
+        """Those of ``retrieval`` without a cross encoder."""
+        return ROWS
 
     def collator(self, train: bool) -> Collator:
         """Training batches also hold masked copies of the texts, and what else is drawn for each."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ from antmmf.task import ContrastiveTask, Features, Share, TaskOutput
 from pydantic import Field
 from torch import Tensor
 
+from antmmf_tasks.metrics.recall import PAIRS
 from antmmf_tasks.pretraining.heads import Head, MatchHead, projections, unit, video_vectors
 from antmmf_tasks.pretraining.pairs import group_videos, match_term
 from antmmf_tasks.pretraining.settings import Pairs
@@ -34,6 +35,11 @@ from antmmf_tasks.tasks.collate import frame_order, pad_frames, pad_tokens, text
 from antmmf_tasks.tasks.fusing import FusedPooler, fusion_of
 from antmmf_tasks.tasks.ranking import rankings
 from antmmf_tasks.tasks.reading import TEXT, VIDEO, longest, pair_scores, read_split, readable
+
+ROWS = (
+    *("video", "video_id", "text", "text_video_id", "text_hash"),
+    *("negative", "negative_video_id", "negative_text_hash"),
+)
 
 
 class Retrieval(ContrastiveTask):
@@ -87,6 +93,11 @@ class Retrieval(ContrastiveTask):
             self.relate = self._relate
         elif fusion is not None:
             raise ComponentError("a fusion_encoder has no use without match: set match above 0, or take it out")
+
+    @property
+    def row_names(self) -> Collection[str]:
+        """Those of ``ROWS``, and what the parameters ask for."""
+        return [*ROWS, *(PAIRS if self._match else ()), *(("video_shuffled",) if self.shuffle_control else ())]
 
     def collator(self, train: bool) -> Collator:
         """Training batches hold what the loss needs, evaluation batches also hashes, ids and frame orders."""

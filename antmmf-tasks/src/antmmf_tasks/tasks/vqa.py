@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -64,6 +64,11 @@ class Vqa(Task):
             raise ComponentError("vqa needs training questions with answers; the training split has none")
         self.fused_pooler = FusedPooler(fusing)
         self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(fusing.dim, len(self.answers)))
+
+    @property
+    def row_names(self) -> Collection[str]:
+        """Those that the class names."""
+        return ["id", "chosen", "probability", "target", "told", "kind"]
 
     def collator(self, train: bool) -> Collator:  # noqa: ARG002  # alike in both
         """One question a sample."""
