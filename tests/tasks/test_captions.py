@@ -43,8 +43,19 @@ def test_rows_of_one_media_are_one_record_with_all_texts(folder: Folder) -> None
         "video,caption,split\na.mp4,one,train\nb.mp4,two,train\na.mp4,three,train\n", media=("a.mp4", "b.mp4")
     )
     records = list(Captions(data_root_dir=root, split="train").records())
-    assert [(record.key, record.texts) for record in records] == [("a.mp4", ("one", "three")), ("b.mp4", ("two",))]
-    assert records[0].media == str(root / "a.mp4")
+    assert [(record.key, record.texts) for record in records] == [("b.mp4", ("two",)), ("a.mp4", ("one", "three"))]
+    assert records[1].media == str(root / "a.mp4")
+
+
+def test_a_record_comes_as_soon_as_its_last_row_is_read(folder: Folder) -> None:
+    rows = "a.mp4,one,train,0,1\nb.mp4,two,train,0,1\na,three,train,0,1\na.mp4,four,train,1,2\nb.mp4,five,train,2,1\n"
+    root = folder("video,text,split,start,end\n" + rows, media=("a.mp4", "b.mp4"))
+    records = Captions(data_root_dir=root, split="train").records()
+    first, second = next(records), next(records)
+    assert [first.key, second.key] == ["a.mp4#0-1", "a.mp4#1-2"]
+    assert first.texts == ("one", "three")  # a and a.mp4 are one file
+    with pytest.raises(DataError, match="end 1 must be after start 2"):
+        next(records)
 
 
 def test_segments_of_one_media_are_records_of_their_own(folder: Folder) -> None:

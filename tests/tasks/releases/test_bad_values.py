@@ -107,7 +107,7 @@ def test_a_line_of_json_says_what_python_reads_in_it(put: Put, line: str) -> Non
 def test_what_is_no_json_is_refused(put: Put, line: str) -> None:
     with pytest.raises(DataError, match=r"a\.jsonl:2: not a line of JSON"):
         list(rows(put("a.jsonl", f"{{}}\n{line}\n") / "a.jsonl"))
-    with pytest.raises(DataError, match=r"a\.jsonl:1: .*more behind it: '{}'"):
+    with pytest.raises(DataError, match=r"a\.jsonl:1: .*more behind it: ' {}'"):
         list(rows(put("a.jsonl", "{} {}\n") / "a.jsonl"))
 
 

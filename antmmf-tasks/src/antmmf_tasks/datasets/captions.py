@@ -37,7 +37,7 @@ _LOOKED_AT = 100  # rows, for the names of columns
 _COMPARED = 10_000  # media of which copies in another split are looked for
 _NUM_SHOWN = 3
 
-_Key = tuple[str, float | None, float | None]
+_Span = tuple[float | None, float | None]
 
 
 class Captions(Release):
@@ -108,55 +108,69 @@ class Captions(Release):
         )
 
     def items(self) -> Iterator[Record]:
-        """One record for each (media, start, end) of the split, in the order of the file."""
+        """One record for each (media, start, end) of the split, as soon as the file's last row of these media is read:
+        in memory are those whose rows stand apart."""
         path = self.files()[0]
         columns = self._columns(path)
-        divided = None if columns["split"] else _divide(set(self._groups(path, columns)))
-        of_media, of_text, of_split = columns["media"], columns["text"], columns["split"]
-        of_group, of_start, of_end = columns["group"], columns["start"], columns["end"]
-        merged: dict[_Key, tuple[str, ...] | list[str]] = {}  # by the file itself: rows may call it by several names
-        groups: dict[str, str] = {}
-        groups_of: dict[str, str] = {}  # media of the split -> group
-        homes: dict[str, tuple[Split, str]] = {}  # name -> split and place of its first row
+        left = self._rows_of_media(path, columns)
+        of_media, of_text, of_start, of_end = (columns[part] for part in ("media", "text", "start", "end"))
+        of_group = columns["group"]
+        begun: dict[str, dict[_Span, Sequence[str]]] = {}
+        top = len(str(self.media_dir)) + 1
+        media, before = "", None
         for place, row in rows(path):
+            name = row.get(of_media or "")
+            if name != before:  # segments of a video mostly stand together
+                before = name
+                media = self._found.get(_text(place, row, of_media)) or ""
+                spans = begun.setdefault(media, {}) if media in left else {}
+            if media not in left:
+                continue
+            start, end = _seconds(place, row, of_start), _seconds(place, row, of_end)
+            if end is not None and end <= (start or 0):
+                raise DataError(f"{place}: end {end:g} must be after start {start or 0:g}")
+            texts = self.texts_of(_texts(place, row, of_text), place)
+            earlier = spans.get((start, end))
+            spans[start, end] = texts if earlier is None else [*earlier, *texts]
+            left[media] -= 1
+            if left[media]:
+                continue
+            extras = {} if of_group is None else {"group": _text(place, row, of_group)}
+            for (start, end), found in begun.pop(media).items():
+                if found:
+                    key = media[top:] + _span(start, end)
+                    yield Record(key, media, start, end, tuple(found), language=self.language, extras=extras)
+
+    def _rows_of_media(self, path: Path, columns: Mapping[str, str | None]) -> dict[str, int]:
+        """Media of the split, which rows may call by several names -> how many rows they have. Raises ``DataError``."""
+        divided = None if columns["split"] else _divide(set(self._groups(path, columns)))
+        of_media, of_split, of_group = columns["media"], columns["split"], columns["group"]
+        groups: dict[str, str] = {}
+        homes: dict[str, tuple[Split, str]] = {}  # name -> split and place of its first row
+        counts: Counter[str] = Counter()
+        name, before = "", None
+        for place, row in rows(path):
+            told = row.get(of_media or ""), row.get(of_split or ""), row.get(of_group or "")
+            if told == before and type(told[0]) is str:  # as nearly always: segments of a video stand together
+                counts[name] += 1
+                continue
+            before = told
             name = _text(place, row, of_media)
             if of_group is not None:
                 groups[name] = _text(place, row, of_group)
             split = divided[groups.get(name, name)] if divided is not None else _split(place, row, of_split)
-            home = homes.get(name)
-            if home is None:
-                homes[name] = split, place
-            elif home[0] != split:
+            home = homes.setdefault(name, (split, place))
+            if home[0] != split:
                 raise _in_two_splits(name, split, place, home)
+            counts[name] += 1
+        self._check(path, homes)
+        left: Counter[str] = Counter()
+        for name, count in counts.items():
+            split, place = homes[name]
             media = self.media_of(name, place) if split == self.split else None
             if media is not None:
-                start, end = _seconds(place, row, of_start), _seconds(place, row, of_end)
-                if end is not None and end <= (start or 0):
-                    raise DataError(f"{place}: end {end:g} must be after start {start or 0:g}")
-                texts, key = self.texts_of(_texts(place, row, of_text), place), (media, start, end)
-                before = merged.get(key)
-                if before is None:
-                    merged[key] = texts  # nearly always all there is
-                elif isinstance(before, list):
-                    before.extend(texts)
-                else:
-                    merged[key] = [*before, *texts]
-                if of_group is not None:
-                    groups_of[media] = groups[name]
-        self._check(path, homes)
-        top = len(str(self.media_dir)) + 1
-        for (media, start, end), found in merged.items():
-            if found:
-                extras = {"group": groups_of[media]} if media in groups_of else {}
-                yield Record(
-                    media[top:] + _span(start, end),
-                    media,
-                    start,
-                    end,
-                    tuple(found),
-                    language=self.language,
-                    extras=extras,
-                )
+                left[media] += count
+        return dict(left)
 
     def split_table(self) -> list[tuple[str, str, str]]:
         """(media, group, split) of every media in the file, sorted; nothing where the file itself has the splits."""
