@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
 from itertools import takewhile
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,22 +73,18 @@ def metrics_faults(
 ) -> Iterator[tuple[str, str]]:
     """What is wrong with metrics of a task that gives ``rows``, each with the config's key: one that needs others, two
     that measure the same, none that measures what is ``monitored``. A metric need not say beforehand what it does."""
-    names: list[str] = []
-    for metric in metrics:
-        try:
-            own = list(dict.fromkeys(getattr(metric, "names")(rows))) if hasattr(metric, "names") else []  # noqa: B009
-        except ComponentError as error:
-            yield "metrics", str(error)
-            return
-        names += own
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
+    telling: list[Any] = [metric for metric in metrics if hasattr(metric, "names")]
+    try:
+        names = [name for metric in telling for name in dict.fromkeys(metric.names(rows))]
+    except ComponentError as error:
+        yield "metrics", str(error)
+        return
+    for twice in [name for name in names if names.count(name) > 1][:1]:
         yield "metrics", f"must each measure something else, two of them measure {twice!r}; leave one out"
-    if monitored is not None and all(hasattr(metric, "names") for metric in metrics):
-        name = monitored.removeprefix("val/")
-        if not any(fnmatchcase(name, each) for each in names):  # l2@*/t2v/R1
-            told = f"must be measured by metrics, is {monitored!r}; they measure: {', '.join(names)}"
-            yield "training_parameters.monitored_metric", told
+    wanted = (monitored or "").removeprefix("val/")
+    if wanted and len(telling) == len(metrics) and not any(fnmatchcase(wanted, name) for name in names):  # l2@*/t2v/R1
+        told = f"must be measured by metrics, is {monitored!r}; they measure: {', '.join(names)}"
+        yield "training_parameters.monitored_metric", told
 
 
 def autocast(device: torch.device | str, amp: torch.dtype | None) -> AbstractContextManager[object]:

@@ -52,11 +52,7 @@ def build_optimizer(optimizer: Optimizer, trained: nn.Module | list[dict[str, An
 
 
 def parameter_groups(
-    task: nn.Module,
-    *,
-    rules: Sequence[Group] = (),
-    layer_lr_decay: float | None = None,
-    encoder_lr_decay: float = 1.0,
+    task: nn.Module, *, rules: Sequence[Group] = (), layer_lr_decay: float | None = None, encoder_lr_decay: float = 1
 ) -> list[dict[str, Any]]:
     """Torch's groups of what is trained, each parameter once, with its ``names``: first the largest ``lr_scale``.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,12 +38,6 @@ class Origin:
         parts = ("monitored_metric", "metric_minimize", "metrics", "dataset_attributes.val")
         names = tuple(part if "." in part or part == "metrics" else f"training_parameters.{part}" for part in parts)
         return any(key.startswith(names) for key in self.changed)
-
-    @property
-    def weights(self) -> Mapping[str, object]:
-        """The model's tensors, those of the moving average where the checkpoint has one."""
-        assert self.checkpoint is not None
-        return {**self.checkpoint.model, **(self.checkpoint.ema or {})}
 
 
 def find_origin(plan: RunPlan, checkpoints: Checkpoints, lock: str) -> Origin:

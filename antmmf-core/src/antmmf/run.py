@@ -203,7 +203,7 @@ def assemble(
         transfer = take_weights(task, weights_of(origin.checkpoint), source=source, min_coverage=train.min_coverage)
         task.after_load(transfer.taken)
         notes += transfer.lines()
-        left = transfer.left
+        left = (*transfer.missing, *(name for name, *_ in transfer.reshaped))
     if left and "train" not in train.run_type.split("+"):
         check_weights(plan, task, build_task(plan, assets, seed=train.seed + 1), left)
     notes += use_features(plan, task, origin)
@@ -216,8 +216,7 @@ def assemble(
         if split in indexes
     }
     metrics = _metrics(plan, task)
-    if frozen:
-        notes.append(f"frozen: {len(frozen)} parameters")
+    notes += [f"frozen: {len(frozen)} parameters"] if frozen else []
     processes = f"{world.size} x {device.type}" if world.size > 1 else str(device)
     info = _info(plan, folder, loaders, limit_steps, processes, notes)
     start = RunState()

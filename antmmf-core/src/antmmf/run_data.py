@@ -73,12 +73,10 @@ def run_assets(
     def all_of(read: Callable[[Index], Iterator[str]]) -> Iterator[str]:
         if "train" not in indexes:
             path = ("training_parameters", "resume_file")
+            brings = "" if saved is None else f"; this one brings {', '.join(saved) or 'nothing'}"
             message = (
-                f"must name a checkpoint of task {plan.task.full_name}, for it brings what the model is made from, "
-                "such as a vocabulary or answers"
+                f"must name a checkpoint of task {plan.task.full_name}, for the vocabulary or answers in it{brings}"
             )
-            if plan.config.training_parameters.resume_file is not None:
-                message += f"; this one brings {', '.join(saved or ()) or 'nothing'}"
             raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
         yield from chain.from_iterable(read(indexes[name]) for name in plan.parts("train"))
 

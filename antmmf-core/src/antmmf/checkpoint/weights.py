@@ -33,11 +33,6 @@ class Transfer:
     coverage: float
     num_values: int
 
-    @property
-    def left(self) -> tuple[str, ...]:
-        """The model's tensors that are as they were, ``followers`` aside."""
-        return (*self.missing, *(name for name, *_ in self.reshaped))
-
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
