@@ -196,6 +196,16 @@ def test_cc3m(real: Real) -> None:
     assert records[0].media.endswith("/000000000")
 
 
+@pytest.mark.parametrize(("split", "pictures"), [("train", 400), ("val", 50)])
+def test_the_derived_file_of_cc3m(real: Real, split: str, pictures: int) -> None:
+    records = read(Cc3m(data_root_dir=real({"txt_cc3m.json": "cc3m/txt_cc3m.json"}), split=split))
+    assert len(records) == pictures
+    first = {"train": ("00000000", "a very typical bus station")}
+    first["val"] = ("03318333", "author : a life in photography -- in pictures")
+    assert (records[0].key, *records[0].texts) == first[split]
+    assert records[0].media.endswith(f"/{first[split][0]}")
+
+
 def test_coco(real: Real) -> None:
     root = real(
         {

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from antmmf.contracts import Record
+from antmmf.errors import DataError
 
-from antmmf_tasks.datasets.files import rows
-from antmmf_tasks.datasets.release import Missing, Release, Sizes, text
+from antmmf_tasks.datasets.files import json_file, rows
+from antmmf_tasks.datasets.release import Missing, Release, Sizes, listed, need, text
 
+_DERIVED = "txt_cc3m.json"
 _FILES = {"train": "Train_GCC-training.tsv", "val": "Validation_GCC-1.1.0-Validation.tsv"}
 
 
@@ -20,8 +22,10 @@ class Cc3m(Release):
 
     Expects ``Train_GCC-training.tsv`` and ``Validation_GCC-1.1.0-Validation.tsv``: caption and address, no header;
     3,318,333 and 15,840 rows. Pictures are named as img2dataset names them (nine digits: the row), by the MD5 of the
-    address, or as in the address, below a folder ``train`` or ``val``, or ``media_dir``. Many addresses are dead, so
-    pictures that are missing are dropped. Terms: free for any purpose, without warranty; the pictures have owners.
+    address, or as in the address, below a folder ``train`` or ``val``, or ``media_dir``. In place of the tables there
+    may be VIOLET's ``txt_cc3m.json`` (Fu et al. 2021): split -> name of the picture -> captions. Many addresses are
+    dead, so pictures that are missing are dropped. Terms: free for any purpose, without warranty; the pictures have
+    owners.
     """
 
     home = "https://ai.google.com/research/ConceptualCaptions/download"
@@ -44,11 +48,14 @@ class Cc3m(Release):
             self.look_in(own)
 
     def files(self) -> Sequence[Path]:
-        """The table of the split."""
-        return [self.file(_FILES[self.split])]
+        """The table of the split, or else the derived file, which has both."""
+        return [self.file(_FILES[self.split], _DERIVED)]
 
     def items(self) -> Iterator[Record]:
-        """One record a picture, in the order of the table."""
+        """One record a picture, in the order of the file."""
+        if self.files()[0].name == _DERIVED:
+            yield from self._derived(self.files()[0])
+            return
         addresses: set[bytes] = set()
         media_taken: set[str] = set()
         for number, (place, row) in enumerate(rows(self.files()[0], header=("caption", "url"), quoted=False)):
@@ -68,6 +75,16 @@ class Cc3m(Release):
             captions = self.texts_of([row["caption"]], place)
             if captions:
                 yield Record(key=address, media=media, texts=captions)
+
+    def _derived(self, path: Path) -> Iterator[Record]:
+        pictures = need(json_file(path), self.split, str(path))
+        if not isinstance(pictures, dict):
+            raise DataError(f"{path}: {self.split!r} must be an object, picture -> captions")
+        for name in pictures:
+            media = self.media_of(name, f"{path}: {name}")
+            if media is not None:
+                captions = self.texts_of(listed(pictures, name, str(path)), f"{path}: {name}")
+                yield Record(key=name, media=media, texts=captions)
 
 
 def _last(address: str) -> str:
