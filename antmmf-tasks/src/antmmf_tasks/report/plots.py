@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 _WIDTH, _HEIGHT = 480, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 70, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 90, 12, 40
 _X0, _X1, _Y0, _Y1 = _LEFT, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM, _TOP
 _BAR = 24
+_COLOURS = 6  # in page.css
 
 
 def curves(lines: Mapping[str, Sequence[tuple[int, float]]], *, title: str, x_label: str) -> str:
@@ -32,7 +33,7 @@ def curves(lines: Mapping[str, Sequence[tuple[int, float]]], *, title: str, x_la
             for (x, y), (k, value) in zip(placed, points, strict=True)
         )
         label = f'<text x="{_X1 + 8}" y="{ends[number] + 4:.1f}">{escape(name)}</text>'
-        parts.append(f'<g class="line s{number % 4}"><polyline points="{path}"/>{dots}{label}</g>')
+        parts.append(f'<g class="line s{number % _COLOURS}"><polyline points="{path}"/>{dots}{label}</g>')
     parts.append(f'<text x="{(_X0 + _X1) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>')
     return _svg(parts, _HEIGHT, title)
 
@@ -53,7 +54,7 @@ def histogram(shares: Mapping[str, Mapping[str, float]], *, title: str, x_label:
             )
         legend = f'<text x="{_X1 + 20}" y="{_Y1 + 14 + 18 * number}">{escape(name)}</text>'
         swatch = f'<rect x="{_X1 + 6}" y="{_Y1 + 5 + 18 * number}" width="10" height="10"/>'
-        parts.append(f'<g class="bar s{number % 4}">{"".join(bars)}{swatch}{legend}</g>')
+        parts.append(f'<g class="bar s{number % _COLOURS}">{"".join(bars)}{swatch}{legend}</g>')
     for place, label in enumerate(bins):
         x = _X0 + (place + 0.5) * step
         parts.append(f'<text x="{x:.1f}" y="{_Y0 + 16}" text-anchor="middle">{escape(label)}</text>')
