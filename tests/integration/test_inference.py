@@ -248,7 +248,7 @@ def test_run_type_predict_writes_the_same_lines_as_parquet(
             "asked",
             r"must name a checkpoint that has .*, which would be random; run_type 'val' needs a model",
         ),
-        ("asked", "trained", r"must name a checkpoint of task antmmf-tasks:vqa, .*; this one brings vocabulary"),
+        ("asked", "trained", r"must name a checkpoint of antmmf-tasks:vqa, .*; this one brings vocabulary"),
     ],
 )
 def test_a_checkpoint_of_another_task_is_not_evaluated_with_a_random_head(
@@ -308,7 +308,55 @@ def test_predict_answers_about_the_named_video_or_about_each(asked: Run, clips: 
     ]
 
 
+def test_predict_leaves_a_video_that_cannot_be_read_out_of_the_figures(trained: Run, tmp_path: Path) -> None:
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number, path in enumerate(media(trained)[:3]):
+        (videos / f"{number}.mp4").write_bytes(Path(path).read_bytes())
+    for number in range(3, 8):
+        (videos / f"{number}.mp4").write_bytes(b"no video")
+    lines = [f'{{"text": "a circle {number}", "video": "{number}"}}\n' for number in range(8)]
+    (tmp_path / "texts.jsonl").write_text("".join(lines))
+    said = predict(trained.folder, "--videos", videos, "--texts", tmp_path / "texts.jsonl", "--out", tmp_path)
+    assert "5 of 8 texts name a video that cannot be read, and do not count" in said
+    assert "n = 3" in said
+    assert len(lines_of(tmp_path / "texts.jsonl")) == 8
+
+
+def test_a_run_that_learns_other_questions_has_their_answers(asked: Run, tmp_path: Path) -> None:
+    few = ("dataset_attributes.train.0.params.num_train=4", "training_parameters.batch_size=4")
+    other = (f"training_parameters.resume_file={asked.folder}", "training_parameters.restart=true")
+    run = execute(tmp_path / "run", *QUESTIONS, *few, *other)
+    own = set(run.indexes["train"].answers())
+    assert set(run.task.answers) == own < set(asked.task.answers)  # type: ignore[arg-type]
+    assert any("missing     classifier.1.weight" in note for note in run.info.notes)
+    again = execute(tmp_path / "again", *QUESTIONS, f"training_parameters.resume_file={asked.folder}", other[1])
+    assert not any("missing" in note.split() for note in again.info.notes)
+
+
+def test_a_trained_run_is_not_overwritten_by_one_that_trains_nothing(trained: Run) -> None:
+    before = contents(trained.folder)
+    kinds = ("training_parameters.run_type=predict", "training_parameters.resume=auto")
+    with pytest.raises(ConfigError, match=r"save_dir: .* holds a run that was trained, whose results would be lost"):
+        execute(trained.folder, *kinds, f"training_parameters.resume_file={trained.folder}")
+    assert contents(trained.folder) == before
+
+
 def test_predict_says_what_it_cannot_use(trained: Run, clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
+    with pytest.raises(antmmf.DataError, match=r"latin\.txt:1: byte 0xe9 is not UTF-8"):
+        predict(trained.folder, "--videos", clips, "--texts", tmp_path / "latin.txt")
+    for place in ("1.mp4", "sub/1.mp4"):
+        (tmp_path / "twice" / place).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / "twice" / place).write_bytes(next(clips.iterdir()).read_bytes())
+    (tmp_path / "texts.jsonl").write_text('{"text": "a circle", "video": "1"}\n')
+    with pytest.raises(
+        antmmf.DataError, match=r"texts\.jsonl:1: video 1 fits 2 files, 1\.mp4, sub/1\.mp4: write which"
+    ):
+        predict(trained.folder, "--videos", tmp_path / "twice", "--texts", tmp_path / "texts.jsonl")
+    (tmp_path / "texts.jsonl").write_text('{"text": 5}\n')
+    with pytest.raises(antmmf.DataError, match=r"texts\.jsonl:1: must have a text or .* that is not empty; got 5"):
+        predict(trained.folder, "--videos", clips, "--texts", tmp_path / "texts.jsonl")
     (tmp_path / "texts.jsonl").write_text('{"text": "a circle", "video": "nobody"}\n')
     with pytest.raises(antmmf.DataError, match=r"texts\.jsonl:1: video nobody is not in the folder of --videos"):
         predict(trained.folder, "--videos", clips, "--texts", tmp_path / "texts.jsonl")

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from antmmf.contracts import Json
 
+ANSWERS = "answers"
+
 
 class RunAssets:
     """The assets of one run (``antmmf.contracts.Assets``): those ``saved`` in the checkpoint, else made from training
@@ -28,9 +30,10 @@ class RunAssets:
         """The asset called ``name``; made from the training texts when no checkpoint brought it."""
         return self._get(name, make, self._texts)
 
-    def of_answers(self, name: str, make: Callable[[Iterator[str]], Json]) -> Json:
-        """The same, made from the answers of the training questions."""
-        return self._get(name, make, self._answers)
+    def of_answers(self, make: Callable[[Iterator[str]], Json]) -> Json:
+        """The asset ``answers``, made from those of the training questions; a run that only takes the weights of a
+        checkpoint makes it anew."""
+        return self._get(ANSWERS, make, self._answers)
 
     def restored(self, name: str) -> bool:
         """Whether a checkpoint brought the asset."""

@@ -335,7 +335,7 @@ class Assets(Protocol):
         """The saved asset, else ``make(training texts)``, which is then saved. JSON values only."""
         ...
 
-    def of_answers(self, name: str, make: Callable[[Iterator[str]], Json]) -> Json:
+    def of_answers(self, make: Callable[[Iterator[str]], Json]) -> Json:
         """The same, made from the answers of the training questions."""
         ...
 

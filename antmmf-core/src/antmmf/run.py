@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antmmf.assets import RunAssets
+from antmmf.assets import ANSWERS, RunAssets
 from antmmf.autopsy import Autopsy
 from antmmf.cases import Cases, write_cases
 from antmmf.checkpoint import Checkpoint, Checkpoints, load_checkpoint, load_model, take_weights
@@ -199,8 +199,8 @@ def assemble(
     frozen = freeze(task, train.freeze)
     notes, left = list(origin.notes), tuple(task.state_dict())
     if origin.checkpoint and not origin.exact:
-        source = str(origin.checkpoint.path)
-        transfer = take_weights(task, weights_of(origin.checkpoint), source=source, min_coverage=train.min_coverage)
+        tensors = task.fitting(weights_of(origin.checkpoint), origin.checkpoint.assets)
+        transfer = take_weights(task, tensors, source=str(origin.checkpoint.path), min_coverage=train.min_coverage)
         task.after_load(transfer.taken)
         notes += transfer.lines()
         left = (*transfer.missing, *(name for name, *_ in transfer.reshaped))
@@ -260,6 +260,8 @@ def _task_and_assets(
 ) -> tuple[Task, RunAssets]:
     """The task; assets are made by the first process, for all."""
     saved = origin.checkpoint.assets if origin.checkpoint else None
+    if saved and "train" in indexes and not origin.exact:  # whoever learns other questions needs their answers
+        saved = {name: value for name, value in saved.items() if name != ANSWERS}
     assets = run_assets(plan, indexes, saved)
     task = build_task(plan, assets) if world.is_first else None
     assets = run_assets(plan, indexes, saved, world.broadcast(dict(assets.values()))) if world.size > 1 else assets
@@ -296,8 +298,7 @@ def _parallel(
 
 def _metrics(plan: RunPlan, task: Task) -> list[Metric]:
     metrics: list[Metric] = [metric.build() for metric in plan.metrics]
-    monitored = plan.config.training_parameters.monitored_metric
-    faults = list(metrics_faults(metrics, monitored, task.row_names))
+    faults = list(metrics_faults(metrics, plan.config.training_parameters.monitored_metric, task.row_names))
     if faults:
         raise ConfigError([Problem(key, plan.layers.where(tuple(key.split("."))), fault) for key, fault in faults])
     return metrics

@@ -74,9 +74,7 @@ def run_assets(
         if "train" not in indexes:
             path = ("training_parameters", "resume_file")
             brings = "" if saved is None else f"; this one brings {', '.join(saved) or 'nothing'}"
-            message = (
-                f"must name a checkpoint of task {plan.task.full_name}, for the vocabulary or answers in it{brings}"
-            )
+            message = f"must name a checkpoint of {plan.task.full_name}, for the vocabulary or answers in it{brings}"
             raise ConfigError(Problem(".".join(path), plan.layers.where(path), message))
         yield from chain.from_iterable(read(indexes[name]) for name in plan.parts("train"))
 

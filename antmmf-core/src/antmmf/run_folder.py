@@ -42,6 +42,8 @@ def choose_folder(plan: RunPlan) -> Path:
         raise ConfigError(_problem(plan, message))
     if in_use and not restarted() and not (folder / "provenance.json").is_file():
         raise ConfigError(_problem(plan, f"{folder} is not empty and is no run folder; choose another one"))
+    if in_use and "train" not in train.run_type and (folder / "checkpoints").is_dir():
+        raise ConfigError(_problem(plan, f"{folder} holds a run that was trained, whose results would be lost"))
     return folder
 
 

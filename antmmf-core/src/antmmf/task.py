@@ -101,6 +101,11 @@ class Task(nn.Module, ABC):
     def after_step(self) -> None:
         """Called without gradients after each optimizer step, for weights that follow others (momentum encoders)."""
 
+    def fitting(self, tensors: Mapping[str, Tensor], assets: Mapping[str, Json]) -> Mapping[str, Tensor]:  # noqa: ARG002
+        """Those ``tensors`` of another run's checkpoint that mean here what they meant there, where ``assets`` are what
+        its model was made from."""
+        return tensors
+
     def after_load(self, taken: Collection[str]) -> None:
         """Called when weights came from another run's checkpoint, with the names of those that were ``taken``."""
 

@@ -195,6 +195,15 @@ def test_seconds_of_antmmfs_lines_are_seconds(put: Put, line: dict[str, Any], me
         list(AntmmfJsonl(data_root_dir=root, annotations="a.jsonl").records())
 
 
+def test_a_question_of_antmmfs_lines_has_its_kind(put: Put) -> None:
+    put("a.mp4")
+    asked = ["Who sings?", "what is it", "is it red", ""]
+    lines = [{"clip_name": "a", "caption": question, "label": f"x{n}"} for n, question in enumerate(asked)]
+    root = put("a.jsonl", lines)
+    records = AntmmfJsonl(data_root_dir=root, annotations="a.jsonl", task="qa").records()
+    assert [record.extras.get("kind") for record in records] == ["who", "what", "other", None]
+
+
 # --- ids that occur twice ---------------------------------------------------------------------------------------------
 
 

@@ -33,9 +33,6 @@ class Transfer:
     coverage: float
     num_values: int
 
-    def __str__(self) -> str:
-        return "\n".join(self.lines())
-
     def lines(self) -> Iterator[str]:
         """The counts, then the first names of each kind."""
         counts = ", ".join(

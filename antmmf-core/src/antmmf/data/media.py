@@ -14,7 +14,7 @@ from antmmf.contracts import Dataset, FrameReader, Json, Record, Sample, Sampler
 from antmmf.data.index import Index
 from antmmf.data.keyed import generator, hashed
 from antmmf.data.sources import source_of
-from antmmf.errors import DataError
+from antmmf.errors import ComponentError, DataError
 
 
 class SampleReader:
@@ -110,6 +110,10 @@ class SampleReader:
     def _frames(self, record: Record, epoch: int, id: int) -> Tensor:
         packed = getattr(self.reader, "packed", None)
         if packed is not None:  # what an encoder made of them (antmmf.features)
+            if record.transcript and self.train:
+                raise ComponentError(
+                    "input_attributes.features cannot stand in for segments that each epoch draws anew"
+                )
             stored: Tensor = packed(id, record.key)
             return stored
         shape: tuple[int, int] = (0, 0)

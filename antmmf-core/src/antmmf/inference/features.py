@@ -108,7 +108,12 @@ class StoredFeatures:
         order = np.argsort(ids, kind="stable")
         tables = np.repeat(np.arange(len(lists)), [count.sum() for count in counts])
         rows = np.concatenate([np.repeat(np.arange(len(count)), count) for count in counts])
-        return ids[order], tables[order], rows[order]
+        found = ids[order], tables[order], rows[order]
+        for place in np.flatnonzero(np.diff(found[0]) == 0):  # a video of two splits
+            one, other = (self._columns[found[1][i]]["pooled"][found[2][i]] for i in (place, place + 1))
+            if not np.array_equal(one, other):
+                raise DataError(f"{self.folder}: holds two videos of one key; name the folder of a split, embed anew")
+        return found
 
     @cached_property
     def _columns(self) -> list[dict[str, np.ndarray]]:

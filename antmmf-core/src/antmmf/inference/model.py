@@ -171,7 +171,7 @@ class Model:
         if not records:
             raise DataError("there is nothing to see: the list of videos is empty")
         self._reader.index = Listed(records)
-        quarantine = Quarantine(policy="skip") if skip else _Strict()
+        quarantine = Quarantine(policy="skip", max_bad_rate=1.0) if skip else _Strict()
         found = self.rows_of(self._reader, quarantine)
         bad = quarantine.summary()
         if bad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from antmmf.cli.options import make_registry, plugin_options
 from antmmf.contracts import Record
 from antmmf.errors import DataError, did_you_mean
 
-from antmmf_tasks.datasets.files import TABLE_SUFFIXES, rows
+from antmmf_tasks.datasets.files import TABLE_SUFFIXES, lines, rows
 from antmmf_tasks.datasets.folder import Folder
+from antmmf_tasks.datasets.questions import kind_of
 
 if TYPE_CHECKING:
     from antmmf import Model
@@ -79,6 +81,7 @@ def command(
         found, lines = _ranked(model, known, asked, top)
         num_told = sum(one.video is not None for one in asked)
         is_labelled = num_told == len(asked)
+        found = _readable(found) if is_labelled else found
         if num_told and not is_labelled:
             click.echo(f"no figures: {len(asked) - num_told:,} of {len(asked):,} texts name no video", err=True)
     else:
@@ -105,28 +108,32 @@ def _asked(path: Path, known: Sequence[Record]) -> Iterator[Asked]:
     if not path.is_file():
         raise DataError(f"--texts {path}: there is no such file")
     if path.suffix not in TABLE_SUFFIXES:
-        for line in path.read_text(encoding="utf-8-sig").splitlines():
-            if line.strip():
-                yield Asked(line.strip())
+        yield from (Asked(line) for _, line in lines(path))
         return
-    names: dict[str, Record] = {}
+    exact = {record.key: record for record in known}
+    names: dict[str, list[Record]] = defaultdict(list)
     for record in known:
-        for name in (Path(record.key).stem, Path(record.key).name, record.key):
-            names.setdefault(name, record)
+        for name in {Path(record.key).stem, Path(record.key).name, record.key}:
+            names[name].append(record)
     for place, row in rows(path):
-        column = next((name for name in _TEXT if name in row), None)
-        if column is None or not isinstance(row[column], str) or not row[column].strip():
-            raise DataError(f"{place}: must have a {' or '.join(_TEXT)} that is not empty; has {', '.join(row)}")
+        text = next((row[name] for name in _TEXT if row.get(name) is not None), "")
+        if not isinstance(text, str) or not (text.strip() or row.get("options")):
+            told = f"has {', '.join(row)}" if text == "" else f"got {text!r}"
+            raise DataError(f"{place}: must have a {' or '.join(_TEXT)} that is not empty; {told}")
         video = next((str(row[name]) for name in _VIDEO if row.get(name)), None)
         if video is not None and video not in names:
             raise DataError(f"{place}: video {video} is not in the folder of --videos{did_you_mean(video, names)}")
+        fits = [exact[video]] if video in exact else names[video] if video is not None else [None]
+        if len(fits) > 1:
+            keys = ", ".join(record.key for record in fits[:3] if record is not None)
+            raise DataError(f"{place}: video {video} fits {len(fits)} files, {keys}: write which, with its folder")
         options = row.get("options") or ()
         if not isinstance(options, list | tuple) or not all(isinstance(option, str) for option in options):
             raise DataError(f"{place}: options must be a list of texts, got {options!r}")
         answer = str(row["answer"]) if row.get("answer") not in (None, "") else None
         if options and answer is not None and answer not in options:
             raise DataError(f"{place}: answer must be one of options, got {answer!r}")
-        yield Asked(row[column].strip(), names[video] if video else None, answer, tuple(options))
+        yield Asked(text.strip(), fits[0], answer, tuple(options))
 
 
 def _ranked(
@@ -157,6 +164,21 @@ def _ranked(
     return found, lines
 
 
+def _readable(found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The rows without texts of videos that could not be read, which are counted: metrics need both sides."""
+    import torch
+
+    told = torch.isin(found["text_video_id"], found["video_id"])
+    if told.all():
+        return found
+    click.echo(
+        f"{int((~told).sum()):,} of {len(told):,} texts name a video that cannot be read, and do not count", err=True
+    )
+    pairs = torch.isin(found["pair_text_hash"], found["text_hash"][told]) if "pair_text_hash" in found else told
+    kept = {"text": told, "pair": pairs}
+    return {name: rows[kept[name[:4]]] if name[:4] in kept else rows for name, rows in found.items()}
+
+
 def _answered(
     model: Model, known: Sequence[Record], asked: Sequence[Asked]
 ) -> tuple[Mapping[str, Tensor], list[dict[str, Any]]]:
@@ -168,6 +190,7 @@ def _answered(
             question=one.text,
             answer=one.answer,
             options=one.options,
+            extras={"kind": kind_of(one.text)},
         )
         for one in asked
         for video in ([one.video] if one.video is not None else known)

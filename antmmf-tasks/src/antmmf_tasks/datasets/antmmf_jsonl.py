@@ -12,6 +12,7 @@ from antmmf.errors import DataError
 
 from antmmf_tasks.datasets.files import rows
 from antmmf_tasks.datasets.msrvtt_mc import choice_of
+from antmmf_tasks.datasets.questions import kind_of
 from antmmf_tasks.datasets.release import FOREVER, Missing, Release, text
 
 
@@ -79,7 +80,12 @@ class AntmmfJsonl(Release):
                 asked = row.get("caption") or ""  # none where actions are to be told
                 question = self.texts_of([asked], place) if asked else ("",)
                 usable = len(question) == 1
-                fields = {"question": "".join(question), "answer": text(row, "label", place)}
+                kind = kind_of(asked) if isinstance(asked, str) and asked else ""
+                fields = {
+                    "question": "".join(question),
+                    "answer": text(row, "label", place),
+                    "extras": {"kind": kind} if kind else {},
+                }
                 key = f"{row['clip_name']}/{fields['question']}"
             seen[key] += 1
             if media is not None and usable:

@@ -68,11 +68,8 @@ class Questions(Release):
             key = name + (f"/{seen[name]}" if seen[name] > 1 else "")
             if number is not None:
                 key = self.only_new(numbers, str(number), place)
-            first = question[0].split()[0].lower()
-            kind = first if first in KINDS else "other"
-            yield Record(
-                key=key, media=media, question=question[0], answer=answer, extras={"video": video, "kind": kind}
-            )
+            extras = {"video": video, "kind": kind_of(question[0])}
+            yield Record(key=key, media=media, question=question[0], answer=answer, extras=extras)
 
     def video_of(self, number: str, place: str) -> str | None:
         """The name of the video that the file calls ``number``; None where it has none, which is counted."""
@@ -169,3 +166,9 @@ class MsvdQa(Questions):
         if clip is None:
             self.drop(f"questions on videos that {MAPPING} lacks", place)
         return clip
+
+
+def kind_of(question: str) -> str:
+    """What a question asks for, by its first word."""
+    first = question.partition(" ")[0].lower()
+    return first if first in KINDS else "other"

@@ -13,6 +13,7 @@ from antmmf.contracts import (
     Assets,
     Collator,
     FusionEncoder,
+    Json,
     Record,
     Sample,
     Term,
@@ -59,7 +60,7 @@ class Vqa(Task):
         self.vision = vision
         self.text = text
         self.fusion = fusion
-        self.answers: list[str] = assets.of_answers("answers", by_frequency)
+        self.answers: list[str] = assets.of_answers(by_frequency)
         if not self.answers:
             raise ComponentError("vqa needs training questions with answers; the training split has none")
         self.fused_pooler = FusedPooler(fusing)
@@ -89,6 +90,12 @@ class Vqa(Task):
         best, chosen = logits.softmax(1).topk(min(NUM_SHOWN, len(self.answers)))
         rows = {"id": batch.ids, "chosen": chosen, "probability": best, "target": batch.targets}
         return TaskOutput(rows={**rows, **batch.extras})
+
+    def fitting(self, tensors: Mapping[str, Tensor], assets: Mapping[str, Json]) -> Mapping[str, Tensor]:
+        """Without the classifier of other answers, even where they are as many."""
+        if assets.get("answers") == self.answers:
+            return tensors
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
 
     def predictions(self, rows: Mapping[str, Tensor], record: Callable[[int], Record]) -> Iterator[dict[str, Any]]:
         """For each question its five best answers with their probabilities."""

@@ -163,7 +163,7 @@ class _Embedding:
             folder,
             rank=world.rank,
             policy="fail" if inputs.on_bad_sample == "fail" else "skip",
-            max_bad_rate=inputs.max_bad_rate,
+            max_bad_rate=plan.config.input_attributes.max_bad_rate,
         )
 
     def write(self) -> None:
