@@ -79,3 +79,13 @@ def test_questions_about_a_video_share_its_features(asked: Run, tmp_path: Path) 
     ]
     ids = asked.indexes["test"].ids
     assert torch.equal(stored.packed(int(ids[first]), ""), stored.packed(int(ids[second]), ""))
+
+
+def test_two_videos_of_one_key_are_refused(trained: Run, tmp_path: Path) -> None:
+    for name, path in zip("ab", media(trained), strict=False):
+        videos = tmp_path / "videos" / name
+        videos.mkdir(parents=True)
+        (videos / "0.mp4").write_bytes(Path(path).read_bytes())
+        embed(trained.folder, "--data", videos, "--features", "--out", tmp_path / "features" / name)
+    with pytest.raises(antmmf.DataError, match="holds two videos of one key"):
+        StoredFeatures(tmp_path / "features").packed(0, "0.mp4")
