@@ -54,20 +54,22 @@ def rank(scores: Scores, *, query: Ids, right: Ids) -> Ranks:
     query. Nothing is sorted, and a part of the scores is held at a time.
     """
     pairs = torch.from_numpy(np.stack([query, right]))
-    parts = []
+    parts, room = [], torch.empty(0)  # new memory for each part would pile up in the heap
     for start, part in chunks(scores):
+        if room.shape != part.shape or room.dtype != part.dtype or room.device != part.device:
+            room = torch.empty_like(part)
         low, high = np.searchsorted(query, [start, start + len(part)])
         row, column = pairs[:, low:high].to(part.device)
-        parts.append(_count(part, row - start, column))
+        parts.append(_count(part, row - start, column, room))
     above, tied_right, tied_wrong = torch.cat(parts, 1).cpu().numpy()
     return Ranks(above, tied_right, tied_wrong)
 
 
-def _count(scores: Tensor, row: Tensor, column: Tensor) -> Tensor:
-    """Above, tied right and tied wrong (3, rows) for scores (rows, M) and right answers at (row, column)."""
+def _count(scores: Tensor, row: Tensor, column: Tensor, truths: Tensor) -> Tensor:
+    """Above, tied right and tied wrong (3, rows) for scores (rows, M) and right answers at (row, column); ``truths`` is
+    room for as many: floats add up ten times as fast as booleans, and exactly up to 2 ** 24."""
     right = scores[row, column]
     best = scores.new_full((len(scores),), -torch.inf).scatter_reduce(0, row, right, "amax")
-    truths = torch.empty_like(scores)  # floats add up ten times as fast as booleans, and exactly up to 2 ** 24
     above = torch.gt(scores, best[:, None], out=truths).sum(1, dtype=_exact(scores)).long()
     tied = torch.eq(scores, best[:, None], out=truths).sum(1, dtype=_exact(scores)).long()
     tied_right = torch.zeros_like(tied).index_add(0, row, (right == best[row]).long())

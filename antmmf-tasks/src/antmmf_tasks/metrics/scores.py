@@ -21,7 +21,7 @@ class Scores(Protocol):
     num_candidates: int
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """The scores (stop - start, M) of consecutive queries."""
+        """The scores (stop - start, M) of consecutive queries, which hold until the next are asked for."""
         ...
 
 
@@ -43,10 +43,13 @@ class Dots:
         self.num_queries, self.num_candidates = len(queries), len(candidates)
         self._queries = queries
         self._table, self._copy_of = _different(candidates)
+        self._held = queries.new_empty(0, len(self._table))  # new memory for each part would pile up in the heap
 
     def rows(self, start: int, stop: int) -> Tensor:
         """The scores of consecutive queries."""
-        scores = self._queries[start:stop] @ self._table.T
+        if len(self._held) < stop - start:
+            self._held = self._held.new_empty(stop - start, len(self._table))
+        scores = torch.mm(self._queries[start:stop], self._table.T, out=self._held[: stop - start])
         return scores if self._copy_of is None else scores[:, self._copy_of]
 
 
