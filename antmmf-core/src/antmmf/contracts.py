@@ -336,7 +336,7 @@ class Assets(Protocol):
         ...
 
     def of_answers(self, make: Callable[[Iterator[str]], Json]) -> Json:
-        """The same, made from the answers of the training questions."""
+        """The same of the asset ``answers``, made from those of the training questions."""
         ...
 
     def restored(self, name: str) -> bool:

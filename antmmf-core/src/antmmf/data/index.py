@@ -197,7 +197,7 @@ def _hash(source: Path) -> str:
         return f"{hashed(*sorted(entry.name for entry in os.scandir(source))):016x}"
     digest = hashlib.sha256()  # CPUs have instructions for it
     with source.open("rb") as file:
-        while part := file.read(1 << 20):
+        while part := file.read(1 << 22):
             digest.update(part)
     return digest.hexdigest()
 

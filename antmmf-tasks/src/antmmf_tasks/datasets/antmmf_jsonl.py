@@ -80,12 +80,9 @@ class AntmmfJsonl(Release):
                 asked = row.get("caption") or ""  # none where actions are to be told
                 question = self.texts_of([asked], place) if asked else ("",)
                 usable = len(question) == 1
-                kind = kind_of(asked) if isinstance(asked, str) and asked else ""
-                fields = {
-                    "question": "".join(question),
-                    "answer": text(row, "label", place),
-                    "extras": {"kind": kind} if kind else {},
-                }
+                said = "".join(question)
+                extras = {"kind": kind_of(said)} if said else {}
+                fields = {"question": said, "answer": text(row, "label", place), "extras": extras}
                 key = f"{row['clip_name']}/{fields['question']}"
             seen[key] += 1
             if media is not None and usable:

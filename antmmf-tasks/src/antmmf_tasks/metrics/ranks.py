@@ -56,7 +56,7 @@ def rank(scores: Scores, *, query: Ids, right: Ids) -> Ranks:
     pairs = torch.from_numpy(np.stack([query, right]))
     parts, room = [], torch.empty(0)  # new memory for each part would pile up in the heap
     for start, part in chunks(scores):
-        if room.shape != part.shape or room.dtype != part.dtype or room.device != part.device:
+        if room.shape != part.shape:
             room = torch.empty_like(part)
         low, high = np.searchsorted(query, [start, start + len(part)])
         row, column = pairs[:, low:high].to(part.device)
