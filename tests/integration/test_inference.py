@@ -72,6 +72,15 @@ def test_a_single_text_is_not_taken_for_a_list_of_letters(model: antmmf.Model, t
         model.encode_video(media(trained)[0])
 
 
+def test_texts_come_from_any_iterable_and_must_be_texts(model: antmmf.Model, trained: Run) -> None:
+    texts = ["a circle", "a red square"]
+    assert torch.equal(model.encode_text(text for text in texts), model.encode_text(texts))
+    with pytest.raises(antmmf.DataError, match=r"texts must be str, one is 3$"):
+        model.encode_text(["a circle", 3])  # type: ignore[list-item]
+    with pytest.raises(antmmf.DataError, match=r"videos must be str or PathLike, one is 3$"):
+        model.encode_video([media(trained)[0], 3])  # type: ignore[list-item]
+
+
 def test_what_a_task_cannot_do_is_said(model: antmmf.Model, asked: Run, trained: Run) -> None:
     with pytest.raises(antmmf.ComponentError, match="task retrieval answers no questions"):
         model.answer(media(trained)[0], "what is it?")

@@ -198,7 +198,8 @@ def test_the_command_prints_text_latex_and_json(tmp_path: Path) -> None:
     )
     assert "task_attributes.params.dim: A 8, B 16" in text
     assert "+100.00 [+100.00, +100.00]  0.00049" in text
-    assert r"B & 100.00$^{*}$ \\" in latex
+    assert r"B & 100.00$^{*}$ [100.00, 100.00] \\" in latex
+    assert "% test/a: B - A +100.00 [+100.00, +100.00], p 0.00049" in latex
     assert r"test/a \\" in latex
     test = json.loads(plain)["figures"]["test/a"]["tests"][0]
     assert (test["p"], test["difference"]) == (2 / 2**12, 100)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -123,12 +123,12 @@ class Model:
         """The same of the vision encoder alone, and of how it sees files."""
         return fingerprint(self.plan, self.task.state_dict())
 
-    def encode_video(self, paths: Sequence[Place]) -> Tensor:
+    def encode_video(self, paths: Iterable[Place]) -> Tensor:
         """The vectors (n, dim) of videos or pictures; raises ``DataError`` naming the first that cannot be read."""
         self.must_compare("encode_video")
         return self.video_rows([Record(str(path), str(path)) for path in _several(paths, "videos")])["video"]
 
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
+    def encode_text(self, texts: Iterable[str]) -> Tensor:
         """The vectors (n, dim) of texts."""
         self.must_compare("encode_text")
         return self.text_rows(_several(texts, "texts"))["text"]
@@ -242,11 +242,16 @@ class Model:
             )
 
 
-def _several(given: Sequence[T], what: str) -> Sequence[T]:
-    """``given``; raises ``DataError`` for a single text, whose letters would be taken for ``what``."""
+def _several(given: Iterable[T], what: str) -> list[T]:
+    """``given`` as a list; raises ``DataError`` for a single text, whose letters would be taken for ``what``, and for
+    things that are no texts, or for videos no paths."""
     if isinstance(given, str | bytes | PathLike):
         raise DataError(f"{what} must be a list, got {given!r}; write [{given!r}]")
-    return given
+    found = list(given)
+    kinds = (str, PathLike) if what == "videos" else (str,)
+    if wrong := [one for one in found if not isinstance(one, kinds)]:
+        raise DataError(f"{what} must be {' or '.join(kind.__name__ for kind in kinds)}, one is {wrong[0]!r}")
+    return found
 
 
 class Listed(Index):

@@ -95,11 +95,16 @@ def _latex_lines(groups: Sequence[Group], rows: Sequence[Row]) -> Iterator[str]:
             spread, test = row.spreads[number], row.tests[number - 1] if number else None
             star = r"$^{*}$" if test is not None and test.corrected < 0.05 else ""
             std = "" if spread.std is None else rf" $\pm$ {spread.std:.2f}"
-            cells.append(f"{spread.mean:.2f}{star}{std}")
+            cells.append(f"{spread.mean:.2f}{star}{std} {spread.interval}".strip())
         yield " & ".join([f"{group.name}", *cells]) + r" \\"
     yield r"\bottomrule"
     yield r"\end{tabular}"
-    yield f"% * differs from {groups[0].name}, p < 0.05 (sign-flip test, Holm's correction)"
+    yield "% in brackets the 95 % interval over cases; \\pm the standard deviation over seeds"
+    yield f"% * differs from {groups[0].name}, p < 0.05 (sign-flip test, Holm's correction):"
+    for row in rows:
+        for group, test in zip(groups[1:], row.tests, strict=True):
+            difference, p = _said(test)
+            yield f"% {row.figure}: {group.name} - {groups[0].name} {difference or 'not tested'}, p {p}"
     for group in groups:
         yield f"% {group.name}: {', '.join(str(run.folder) for run in group.runs)}"
 
