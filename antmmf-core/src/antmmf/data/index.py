@@ -283,7 +283,7 @@ def _column(field: Any, records: list[Record]) -> Any:
 
 def _record(row: dict[str, Any]) -> Record:
     for field in ("texts", "negatives", "options"):
-        row[field] = tuple(row[field] or ())
-    row["transcript"] = tuple([Segment(**segment) for segment in row["transcript"] or ()])
+        row[field] = tuple(row[field]) if row[field] else ()
+    row["transcript"] = tuple([Segment(**segment) for segment in row["transcript"]]) if row["transcript"] else ()
     row["extras"] = json.loads(row["extras"]) if row["extras"] else {}
     return Record(**row)
