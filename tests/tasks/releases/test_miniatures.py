@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import socket
 import subprocess
 import sys
 import typing
@@ -192,10 +194,13 @@ class Server(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         content = (Path(self.directory) / self.path.lstrip("/")).read_bytes()
         start = int(self.headers.get("Range", "bytes=0-")[6:-1])
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        code, part = (206, content[start:]) if 0 < start < len(content) else (416 if start else 200, content)
+        self.send_response(code)
+        ranges = {206: f"bytes {start}-{len(content) - 1}/{len(content)}", 416: f"bytes */{len(content)}"}
+        self.send_header("Content-Range", ranges.get(code, ""))
+        self.send_header("Content-Length", str(len(part)))
         self.end_headers()
-        self.wfile.write(content[start:])
+        self.wfile.write(part)
 
 
 @pytest.fixture
@@ -217,6 +222,40 @@ def test_a_download_goes_on_where_it_stopped(server: tuple[str, Path], tmp_path:
     fetch(f"{address}/a.json", tmp_path / "a.json")
     assert (tmp_path / "a.json").read_bytes() == content
     assert not (tmp_path / "a.json.part").exists()
+
+
+@pytest.mark.parametrize("extra", [b"", b"more"])
+def test_a_part_that_is_as_long_as_the_file_is_it_and_a_longer_one_is_fetched_anew(
+    server: tuple[str, Path], tmp_path: Path, extra: bytes
+) -> None:
+    address, served = server
+    (served / "a.json").write_bytes(b"content")
+    (tmp_path / "a.json.part").write_bytes(b"content" + extra)
+    fetch(f"{address}/a.json", tmp_path / "a.json")
+    assert (tmp_path / "a.json").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b"HTTP/1.1 206 x\r\nContent-Range: bytes 9-12/13\r\nContent-Length: 4\r\n\r\nmore", "another part came than"),
+        (b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nha", "start again to go on"),
+        (b"HTTP/1.1 200 x\r\nContent-Length: many\r\n\r\n", "start again to go on"),
+        (b"no HTTP\r\n\r\n", "start again to go on"),
+    ],
+)
+def test_what_a_server_must_not_say_is_an_error(tmp_path: Path, sent: bytes, message: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            with listening.accept()[0] as client:
+                client.recv(10_000)
+                client.sendall(sent)
+
+        Thread(target=answer, daemon=True).start()
+        (tmp_path / "a.json.part").write_bytes(b"x")
+        with pytest.raises(DataError, match=message):
+            fetch(f"http://127.0.0.1:{listening.getsockname()[1]}/a.json", tmp_path / "a.json")
 
 
 def test_a_server_that_is_not_there_is_an_error_that_keeps_the_part(tmp_path: Path) -> None:
@@ -280,10 +319,10 @@ def test_questions_and_options_become_lines_that_say_how_to_read_them(
 ) -> None:
     write_miniature(name, folder / name)
     expected = list(opened(name, folder / name, split).records())
-    out = tmp_path / "lines.jsonl"
+    out = tmp_path / "all lines.jsonl"
     result = typed("convert", name, f"data_root_dir={folder / name}", f"split={split}", "--out", str(out))
-    command = result.output.splitlines()[-1].partition("antmmf data ")[2].split()
-    assert command[:4] == ["check", "antmmf_jsonl", "annotations=lines.jsonl", f"task={task}"]
+    command = shlex.split(result.output.splitlines()[-1].partition("antmmf data ")[2])
+    assert command[:4] == ["check", "antmmf_jsonl", "annotations=all lines.jsonl", f"task={task}"]
     assert typed(*command).exit_code == 0
     assert {json.loads(line)["type"] for line in out.read_text(encoding="utf-8").splitlines()} == {"video"}
     component = Registry().find("datasets", "antmmf_jsonl")

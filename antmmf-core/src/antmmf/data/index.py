@@ -12,7 +12,7 @@ import shutil
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
 from itertools import islice
@@ -99,12 +99,9 @@ class Index:
     def first_texts(self) -> npt.NDArray[np.int64]:
         """The number of each record's first text among all texts, and last the number of them (len + 1,); a record
         without texts counts as one."""
-        counts = []
-        for chunk in range(self._file.num_record_batches):
-            batch = self._file.get_batch(chunk)
-            lengths = batch.column("texts").value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-            counts.append(np.maximum(lengths, 1))
-        return np.concatenate([[0], np.cumsum(np.concatenate(counts), dtype=np.int64)])
+        columns = (self._file.get_batch(chunk).column("texts") for chunk in range(self._file.num_record_batches))
+        counts = [column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) for column in columns]
+        return np.concatenate([[0], np.cumsum(np.maximum(np.concatenate(counts), 1), dtype=np.int64)])
 
     @cached_property
     def num_texts(self) -> int:
@@ -165,17 +162,16 @@ def open_index(dataset: Dataset, *, name: str, version: str, parameters: Mapping
             _build(dataset, name=name, path=path, beside=folder / f".building-{platform.node()}{known.name}")
     try:
         return Index(path)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except Exception as error:
         raise DataError(f"{path}: is no whole index ({error}); remove it, and it is built again") from error
 
 
 def _contents(sources: Iterable[Path], name: str, table: Path) -> list[str]:
     """Path and hash of each source; ``table`` remembers them, so that a file is read again only when its size or time
     has changed. Of a folder the names in it count."""
-    try:
-        known = json.loads(table.read_text(encoding="utf-8")) if table.exists() else {}
-    except ValueError:
-        known = {}
+    known: dict[str, Json] = {}
+    with suppress(OSError, ValueError):
+        known.update(json.loads(table.read_text(encoding="utf-8")))
     now: dict[str, list[Json]] = {}
     for source in map(Path, sources):
         try:
@@ -215,9 +211,10 @@ def _build(dataset: Dataset, *, name: str, path: Path, beside: Path) -> None:
                 if time.monotonic() - said > _REPORTS:
                     said = time.monotonic()
                     _LOG.info("indexing %s: %s records", name, f"{len(ids):,}")
-                ids.frombytes(sample_ids(name, [record.key for record in records]).tobytes())
+                numbers, batch = _batch(name, records)
+                ids.frombytes(numbers.tobytes())
                 _LOG.debug("indexed %d", len(ids), extra={"indexed": len(ids)})  # for a progress bar
-                writer.write_batch(pa.record_batch([_column(field, records) for field in _SCHEMA], schema=_SCHEMA))
+                writer.write_batch(batch)
         if not ids:
             files = ", ".join(str(source) for source in dataset.sources()) or "no files"
             raise DataError(f"{name}: no records in {files}; check the split and the data set's paths")
@@ -263,11 +260,21 @@ def _refuse_duplicates(index: Index, *, name: str) -> None:
     order = np.argsort(index.ids, kind="stable")
     same = np.flatnonzero(np.diff(index.ids[order]) == 0)
     first, again = sorted(int(row) for row in order[same[0] : same[0] + 2])
-    key = index.record(again).key
     raise DataError(
-        f"{name}: every key must occur once, but {key!r} is record {first + 1} and record {again + 1} "
-        f"({len(same)} such keys); all texts of a video belong into one record"
+        f"{name}: every key must occur once, but {index.record(again).key!r} is record {first + 1} and record "
+        f"{again + 1} ({len(same)} such keys); all texts of a video belong into one record"
     )
+
+
+def _batch(name: str, records: list[Record]) -> tuple[npt.NDArray[np.int64], Any]:
+    """Ids and columns of ``records``. Raises ``DataError`` for one with a value that has no place in them."""
+    try:
+        ids = sample_ids(name, [record.key for record in records])
+        return ids, pa.record_batch([_column(field, records) for field in _SCHEMA], schema=_SCHEMA)
+    except (TypeError, ValueError, AttributeError) as error:
+        for record in records if len(records) > 1 else ():
+            _batch(name, [record])
+        raise DataError(f"{name}: record {records[0].key!r} of {records[0].media!r} cannot be kept: {error}") from error
 
 
 def _column(field: Any, records: list[Record]) -> Any:

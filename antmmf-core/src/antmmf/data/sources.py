@@ -40,7 +40,7 @@ _shard = functools.lru_cache(maxsize=1024)(Path)  # making a path takes as long 
 
 def member(file: str, *, name: str, offset: int, size: int) -> str:
     """How a record's ``media`` names a part of a file: ``file#offset=512&size=1024&name=a.mp4``."""
-    return f"{file}#offset={offset}&size={size}&name={quote(name)}"
+    return f"{file}#offset={offset}&size={size}&name={quote(name, errors='surrogateescape')}"
 
 
 def file_of(media: str) -> str:

@@ -7,6 +7,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -60,6 +61,8 @@ def fetch(address: str, path: Path) -> None:
         request = Request(address, headers={"Range": f"bytes={have}-"} if have else {})
         with urlopen(request, timeout=60) as answer:
             resumed = answer.status == 206
+            if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                raise DataError(f"{address}: another part came than was asked for; remove {part} and start again")
             total = int(answer.headers.get("Content-Length") or 0) + (have if resumed else 0)
             parts: Iterator[bytes] = iter(lambda: answer.read(_PART), b"")
             left = (total - (have if resumed else 0)) // _PART + 1 if total else None
@@ -68,11 +71,16 @@ def fetch(address: str, path: Path) -> None:
             with part.open("ab" if resumed else "wb") as file, bar as shown:
                 file.writelines(shown)
     except HTTPError as error:
-        if error.code != 416:  # all of it is there
+        if error.code != 416 or not have:
             raise DataError(f"{address}: {error.code} {error.reason}; has it moved?") from error
-        total = have
-    except (URLError, OSError) as error:
-        raise DataError(f"{address}: {getattr(error, 'reason', error)}; start again to go on") from error
+        if error.headers.get("Content-Range", "").rpartition("/")[2] != str(have):  # what is there is of another file
+            part.unlink()
+            fetch(address, path)
+            return
+        total = have  # all of it is there
+    except (URLError, OSError, HTTPException, ValueError) as error:
+        said = getattr(error, "reason", error) or type(error).__name__
+        raise DataError(f"{address}: {said}; start again to go on") from error
     if total and part.stat().st_size != total:
         raise DataError(f"{address}: {part.stat().st_size:,} of {total:,} bytes came; start again to go on")
     part.replace(path)

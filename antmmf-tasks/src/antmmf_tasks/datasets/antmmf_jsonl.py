@@ -13,7 +13,7 @@ from antmmf.errors import DataError
 from antmmf_tasks.datasets.files import rows
 from antmmf_tasks.datasets.msrvtt_mc import choice_of
 from antmmf_tasks.datasets.questions import kind_of
-from antmmf_tasks.datasets.release import FOREVER, Missing, Release, text
+from antmmf_tasks.datasets.release import FOREVER, Missing, Release, span_of, text
 
 
 class AntmmfJsonl(Release):
@@ -60,10 +60,8 @@ class AntmmfJsonl(Release):
         for (name, start, end), (place, texts) in clips.items():
             media = self.media_of(name, place)
             if media is not None and texts:
-                span = "" if start is None and end is None else f"#{start or 0:g}-{'' if end is None else f'{end:g}'}"
-                yield Record(
-                    key=name + span, media=media, start=start, end=end, texts=tuple(texts), language=self.language
-                )
+                key = name + span_of(start, end)
+                yield Record(key=key, media=media, start=start, end=end, texts=tuple(texts), language=self.language)
 
     def _each(self, lines: Iterator[tuple[str, dict[str, Json]]]) -> Iterator[Record]:
         seen: Counter[str] = Counter()
@@ -94,7 +92,7 @@ def _span(row: dict[str, Json], place: str) -> tuple[float | None, float | None]
     start, end = _seconds(row, "start", place), _seconds(row, "end", place)
     if end is not None and end <= (start or 0):
         raise DataError(f"{place}: end {end:g} must be after start {start or 0:g}")
-    return start, end
+    return start or 0.0 if end is not None else start, end
 
 
 def _seconds(row: dict[str, Json], field: str, place: str) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import islice
@@ -13,7 +14,7 @@ from antmmf.contracts import Json, Record
 from antmmf.errors import DataError, did_you_mean
 
 from antmmf_tasks.datasets.files import TABLE_SUFFIXES, rows
-from antmmf_tasks.datasets.release import FOREVER, Missing, Release, Split, is_unicode
+from antmmf_tasks.datasets.release import FOREVER, Missing, Release, Split, is_plain, is_unicode, span_of
 
 _USUAL = {
     "media": ("media", "video", "image", "file", "clip_name", "path", "video_id", "filename", "file_name"),
@@ -116,11 +117,11 @@ class Captions(Release):
         of_media, of_text, of_start, of_end = (columns[part] for part in ("media", "text", "start", "end"))
         of_group = columns["group"]
         begun: dict[str, dict[_Span, Sequence[str]]] = {}
-        top = len(str(self.media_dir)) + 1
+        top = len(os.path.join(self.media_dir, ""))
         media, before = "", None
         for place, row in rows(path):
             name = row.get(of_media or "")
-            if name != before:  # segments of a video mostly stand together
+            if name != before or type(name) is not str:  # segments of a video mostly stand together; 1 is 1.0
                 before = name
                 media = self._found.get(_text(place, row, of_media)) or ""
                 spans = begun.setdefault(media, {}) if media in left else {}
@@ -129,6 +130,7 @@ class Captions(Release):
             start, end = _seconds(place, row, of_start), _seconds(place, row, of_end)
             if end is not None and end <= (start or 0):
                 raise DataError(f"{place}: end {end:g} must be after start {start or 0:g}")
+            start = start or 0.0 if end is not None else start
             texts = self.texts_of(_texts(place, row, of_text), place)
             earlier = spans.get((start, end))
             spans[start, end] = texts if earlier is None else [*earlier, *texts]
@@ -138,31 +140,19 @@ class Captions(Release):
             extras = {} if of_group is None else {"group": _text(place, row, of_group)}
             for (start, end), found in begun.pop(media).items():
                 if found:
-                    key = media[top:] + _span(start, end)
+                    key = media[top:] + span_of(start, end)
                     yield Record(key, media, start, end, tuple(found), language=self.language, extras=extras)
 
     def _rows_of_media(self, path: Path, columns: Mapping[str, str | None]) -> dict[str, int]:
         """Media of the split, which rows may call by several names -> how many rows they have. Raises ``DataError``."""
-        divided = None if columns["split"] else _divide(set(self._groups(path, columns)))
-        of_media, of_split, of_group = columns["media"], columns["split"], columns["group"]
-        groups: dict[str, str] = {}
-        homes: dict[str, tuple[Split, str]] = {}  # name -> split and place of its first row
-        counts: Counter[str] = Counter()
-        name, before = "", None
-        for place, row in rows(path):
-            told = row.get(of_media or ""), row.get(of_split or ""), row.get(of_group or "")
-            if told == before and type(told[0]) is str:  # as nearly always: segments of a video stand together
-                counts[name] += 1
-                continue
-            before = told
-            name = _text(place, row, of_media)
-            if of_group is not None:
-                groups[name] = _text(place, row, of_group)
-            split = divided[groups.get(name, name)] if divided is not None else _split(place, row, of_split)
-            home = homes.setdefault(name, (split, place))
-            if home[0] != split:
-                raise _in_two_splits(name, split, place, home)
-            counts[name] += 1
+        homes, others, counts = self._homes(path, columns)
+        if not columns["split"]:
+            divided = _divide({home for home, _ in homes.values()} | {home for _, home in others})
+            homes = {name: (divided[home], place) for name, (home, place) in homes.items()}
+            others = {(name, divided[home]): place for (name, home), place in others.items()}
+        for (name, split), place in others.items():
+            if homes[name][0] != split:
+                raise _in_two_splits(name, split, place, homes[name])
         self._check(path, homes)
         left: Counter[str] = Counter()
         for name, count in counts.items():
@@ -178,16 +168,33 @@ class Captions(Release):
         columns = self._columns(path)
         if columns["split"]:
             return []
-        divided = _divide(set(self._groups(path, columns)))
-        found = set()
-        for place, row in rows(path):
-            name = _text(place, row, columns["media"])
-            group = name if columns["group"] is None else _text(place, row, columns["group"])
-            found.add((name, group, divided[group]))
-        return sorted(found)
+        homes, others, _ = self._homes(path, columns)
+        found = {(name, home) for name, (home, _) in homes.items()} | set(others)
+        divided = _divide({home for _, home in found})
+        return sorted((name, home, divided[home]) for name, home in found)
 
-    def _groups(self, path: Path, columns: Mapping[str, str | None]) -> Iterator[str]:
-        return (_text(place, row, columns["group"] or columns["media"]) for place, row in rows(path))
+    def _homes(
+        self, path: Path, columns: Mapping[str, str | None]
+    ) -> tuple[dict[str, tuple[str, str]], dict[tuple[str, str], str], Counter[str]]:
+        """Name of media -> split, or without such a column group, and place of its first row; (name, split or group) ->
+        place of the first row that says so where an earlier one says otherwise; name -> number of rows."""
+        of_media, of_split, of_group = columns["media"], columns["split"], columns["group"]
+        homes: dict[str, tuple[str, str]] = {}
+        others: dict[tuple[str, str], str] = {}
+        counts: Counter[str] = Counter()
+        name, before = "", None
+        for place, row in rows(path):
+            told = row.get(of_media or ""), row.get(of_split or ""), row.get(of_group or "")
+            if told == before and type(told[0]) is str:  # as nearly always: segments of a video stand together
+                counts[name] += 1
+                continue
+            before = told
+            name = _text(place, row, of_media)
+            counts[name] += 1
+            home = _split(place, row, of_split) if of_split else _text(place, row, of_group) if of_group else name
+            if homes.setdefault(name, (home, place))[0] != home:
+                others.setdefault((name, home), place)
+        return homes, others, counts
 
     def _columns(self, path: Path) -> dict[str, str | None]:
         """Part -> the column that has it."""
@@ -253,7 +260,7 @@ def _text(place: str, row: Mapping[str, Json], column: str | None) -> str:
 
 def _checked(place: str, value: Json, column: str | None) -> str:
     """A text, or a number as one."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if not is_plain(value):
         raise DataError(f"{place}: {column} must be a text that is not empty, got {value!r}")
     return str(value)
 
@@ -320,10 +327,3 @@ def _hash(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _span(start: float | None, end: float | None) -> str:
-    """What tells the segments of one file apart in a key; nothing for the whole file."""
-    if end is None:
-        return "" if start is None else f"#{start:.10g}-"
-    return "#%.10g-%.10g" % (start or 0, end)  # noqa: UP031  # half the time of an f-string

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from antmmf.contracts import Record
+from pydantic import Field
 
 from antmmf_tasks.datasets.files import json_items, rows
-from antmmf_tasks.datasets.release import Missing, Release, Sizes, Split, text
+from antmmf_tasks.datasets.release import FOREVER, Missing, Release, Sizes, Split, text
 
 
 class Didemo(Release):
@@ -37,7 +38,7 @@ class Didemo(Release):
         *,
         data_root_dir: Path,
         split: Split,
-        seconds: float | None = None,
+        seconds: Annotated[float, Field(gt=0, lt=FOREVER)] | None = None,
         media_dir: Path | None = None,
         missing: Missing = "fail",
     ) -> None:

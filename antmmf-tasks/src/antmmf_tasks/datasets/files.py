@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import pickle
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -62,13 +63,22 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
 def json_file(path: Path) -> Json:
     """All of a JSON file. Raises ``DataError``."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=lambda pairs: unique(pairs, path))
     except UnicodeDecodeError:
         _refuse_bytes(path)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}:{getattr(error, 'lineno', 1)}: is no JSON ({error}); is it all there?") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})", reason="missing") from error
+
+
+def unique(pairs: Sequence[tuple[str, Json]], path: Path) -> dict[str, Json]:
+    """``pairs`` of names and values. Raises ``DataError`` where a name is there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise DataError(f"{path}: {name!r} is there twice; each must be there once")
+    return found
 
 
 def json_items(path: Path) -> Iterator[tuple[str, str, Json]]:
@@ -90,10 +100,11 @@ def plain_pickle(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return _PlainUnpickler(file).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: is no pickle of plain values ({error})") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})", reason="missing") from error
+    except Exception as error:  # bytes that are no pickle can make it raise anything
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: is no pickle of plain values ({said})") from error
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -48,7 +48,7 @@ class MediaFinder:
 
     def find(self, name: str) -> str | None:
         """What a record's ``media`` must be for ``name``; None where there is nothing."""
-        if ".." in name or name.startswith(("/", "./")):  # ``..`` behind a link would lead out of the root
+        if ".." in name or "//" in name or "./" in name or name[:1] == "/":  # ``..`` behind a link would lead out of it
             name = os.path.normpath(os.path.join(self._top, name)).removeprefix(self._top)
         folder, _, last = name.rpartition("/")
         there = self._names_in(folder)

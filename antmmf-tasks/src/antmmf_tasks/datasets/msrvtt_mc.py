@@ -10,7 +10,7 @@ from antmmf.contracts import Record
 from antmmf.errors import DataError
 
 from antmmf_tasks.datasets.files import rows
-from antmmf_tasks.datasets.release import Missing, Release, Sizes, listed, text
+from antmmf_tasks.datasets.release import Missing, Release, Sizes, is_plain, listed, text
 
 
 class MsrvttMc(Release):
@@ -55,10 +55,12 @@ class MsrvttMc(Release):
 def choice_of(row: dict[str, object], place: str) -> tuple[tuple[str, ...], int]:
     """The options of a question and the number of the true one. Raises ``DataError``."""
     found = listed(row, "options", place)
-    if len(found) < 2 or any(isinstance(option, bool) or not isinstance(option, str | int | float) for option in found):
+    if len(found) < 2 or not all(map(is_plain, found)):
         raise DataError(f"{place}: 'options' must be two texts or more, is {str(found)[:80]}")
     options = tuple(" ".join(str(option).split()) for option in found)
     answer = text(row, "answer", place)
-    if not answer.isdecimal() or int(answer) >= len(options):
-        raise DataError(f"{place}: 'answer' must be the number of an option, 0 to {len(options) - 1}, is {answer!r}")
+    if not answer.isdecimal() or len(answer) > 9 or int(answer) >= len(options):
+        raise DataError(
+            f"{place}: 'answer' must be the number of an option, 0 to {len(options) - 1}, is {answer[:80]!r}"
+        )
     return options, int(answer)

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from antmmf.contracts import Json, Record
 from antmmf.errors import DataError
 
-from antmmf_tasks.datasets.files import json_file, lines, plain_pickle, rows
+from antmmf_tasks.datasets.files import json_file, lines, plain_pickle, rows, unique
 from antmmf_tasks.datasets.release import Missing, Release, Sizes, Split, text
 
 MAPPING = "youtube_mapping.txt"
@@ -106,10 +106,11 @@ def _english(path: Path) -> Mapping[str, list[Json]]:
     if path.suffix == ".json":
         found, what = json_file(path), "captions"
         if isinstance(found, list):  # of clips, as the training labels of courses have them
-            found = {
-                text(clip, "id", f"{path}: clip {number}").removesuffix(".avi"): clip.get("caption")
-                for number, clip in enumerate(found, 1)
-            }
+            names = (text(clip, "id", f"{path}: clip {number}") for number, clip in enumerate(found, 1))
+            found = unique(
+                [(name.removesuffix(".avi"), clip.get("caption")) for name, clip in zip(names, found, strict=True)],
+                path,
+            )
     else:
         found, what = plain_pickle(path), "lists of words"
     if not isinstance(found, dict) or not all(isinstance(value, list) for value in found.values()):

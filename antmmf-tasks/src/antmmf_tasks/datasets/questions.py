@@ -62,12 +62,12 @@ class Questions(Release):
             if media is None or not question or not answers:
                 continue
             answer = answers[0]
-            number = row.get("id", row.get("qid"))
+            number = "id" if "id" in row else "qid"
             name = f"{video}/{question[0]}/{answer}"  # ClipBERT's files have no numbers
             seen[name] += 1
             key = name + (f"/{seen[name]}" if seen[name] > 1 else "")
-            if number is not None:
-                key = self.only_new(numbers, str(number), place)
+            if row.get(number) is not None:
+                key = self.only_new(numbers, text(row, number, place), place)
             extras = {"video": video, "kind": kind_of(question[0])}
             yield Record(key=key, media=media, question=question[0], answer=answer, extras=extras)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -65,8 +66,8 @@ class Release(ABC):
 
     def look_in(self, media_dir: Path) -> None:
         """Find media below this folder."""
-        self.media_dir = media_dir
         self._finder = MediaFinder(media_dir, kind=self.kind)
+        self.media_dir = self._finder.root
 
     @abstractmethod
     def files(self) -> Sequence[Path]:
@@ -89,7 +90,7 @@ class Release(ABC):
         """Every record of the split whose media exist and whose texts can be used; what is left out is summed up."""
         self._dropped.clear()
         self._absent.clear()
-        count = 0
+        states, count = self._states(), 0
         for record in self.items():
             if record.texts or record.transcript or record.question is not None or record.options:
                 count += 1
@@ -97,6 +98,8 @@ class Release(ABC):
             else:
                 self.drop("records without a text", f"{record.key} in {self.files()[0]}")
         name = f"{self.name} {self.part}"
+        if self._states() != states:
+            raise DataError(f"{name}: {' or '.join(map(str, states))} changed while it was read; begin again")
         if self._absent:
             self._tell_absent(name, count)
         for what, (number, where) in self._dropped.items():
@@ -169,14 +172,8 @@ class Release(ABC):
             joined = " ".join(text.split()) if isinstance(text, str) else ""
             if 0 < len(joined) <= MOST_WORDS and joined.isascii():
                 good.append(joined)  # as nearly always
-            elif not joined:
-                self.drop("empty texts", place)
-            elif joined.count(" ") >= MOST_WORDS:
-                self.drop(f"texts of more than {MOST_WORDS} words", place)
-            elif len(joined) > MOST_CHARACTERS:
-                self.drop(f"texts of more than {MOST_CHARACTERS} characters", place)
-            elif not is_unicode(joined):
-                self.drop("texts with halves of characters", place)
+            elif fault := fault_of(joined):
+                self.drop(fault, place)
             else:
                 good.append(joined)
         return tuple(good)
@@ -192,6 +189,11 @@ class Release(ABC):
             raise DataError(f"{place}: {key!r} is there twice; each must be there once")
         seen.add(key)
         return key
+
+    def _states(self) -> dict[Path, tuple[int, int]]:
+        """Size and time of the annotation files."""
+        states = {path: path.stat() for path in self.files()}
+        return {path: (state.st_size, state.st_mtime_ns) for path, state in states.items()}
 
     def _media_folders(self) -> list[Path]:
         if not self.media_dir.is_dir():
@@ -217,6 +219,8 @@ def need(values: object, field: str, place: str) -> object:
     """``values[field]``. Raises ``DataError`` where there is none: mostly another file under this one's name."""
     if not isinstance(values, dict) or values.get(field) is None:
         there = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
+        if isinstance(values, dict) and field in values:
+            raise DataError(f"{place}: {field!r} must not be null")
         raise DataError(f"{place}: must have {field!r}, has {there[:200] or 'nothing'}; is it the right file?")
     return values[field]
 
@@ -224,11 +228,38 @@ def need(values: object, field: str, place: str) -> object:
 def text(values: object, field: str, place: str) -> str:
     """``values[field]`` as a text; a number becomes one. Raises ``DataError``."""
     found = need(values, field, place)
-    if isinstance(found, bool) or not isinstance(found, str | int | float):
-        raise DataError(f"{place}: {field!r} must be a text, is {type(found).__name__}")
+    if not is_plain(found):
+        raise DataError(
+            f"{place}: {field!r} must be a text, is {found if isinstance(found, float) else type(found).__name__}"
+        )
     if not is_unicode(str(found)):
         raise DataError(f"{place}: {field!r} must be a text, has half of a character: {found!r}")
     return str(found).strip()
+
+
+def is_plain(value: object) -> bool:
+    """Whether it is a text, or a number that can stand for one; NaN means that there is none."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def fault_of(text: str, what: str = "texts") -> str:
+    """How texts are called that cannot be used as this one; empty where it can. Words have single spaces between."""
+    if not text:
+        return f"empty {what}"
+    if text.count(" ") >= MOST_WORDS:
+        return f"{what} of more than {MOST_WORDS} words"
+    if len(text) > MOST_CHARACTERS:
+        return f"{what} of more than {MOST_CHARACTERS} characters"
+    return "" if is_unicode(text) else f"{what} with halves of characters"
+
+
+def span_of(start: float | None, end: float | None) -> str:
+    """What tells the segments of one file apart in a key; nothing for the whole file."""
+    if end is None:
+        return "" if start is None else f"#{start:.10g}-"
+    return "#%.10g-%.10g" % (start or 0, end)  # noqa: UP031  # half the time of an f-string
 
 
 def is_unicode(text: str) -> bool:

@@ -39,7 +39,7 @@ class Shards:
     ) -> None:
         self._root, self._split = data_root_dir.rstrip("/"), split
         self._fetch = Sources(cache_folder() / "remote", max_gb=math.inf)  # a run keeps the cache to its size
-        self._tars = Tars(Path(self._root), files.format(split=split), text_field, language) if files else None
+        self._tars = Tars(Path(self._root), files.replace("{split}", split), text_field, language) if files else None
 
     def sources(self) -> Sequence[Path]:
         """The split's table, and the records of each shard; remote ones are copied first. Of other tars a list."""
@@ -59,12 +59,17 @@ class Shards:
             yield from self._tars.records()
             return
         for shard in self._shards:
-            path = self._local(_records_of(shard))
+            path, count = self._local(_records_of(shard)), 0
             for place, values in rows(path):
+                count += 1
                 try:
                     yield self._record(values, shard["file"])
                 except (ValueError, TypeError, KeyError) as error:
                     raise DataError(f"{place}: is no record of a shard: {error!r}") from error
+            if count != int(shard["records"]):
+                raise DataError(
+                    f"{path}: has {count} records, {self._split}.json says {shard['records']}; pack it again"
+                )
 
     def _record(self, values: dict[str, Any], file: str) -> Record:
         name, offset, size = values.pop("member")
@@ -84,7 +89,7 @@ class Shards:
             there = sorted(other.stem for other in path.parent.glob("*.json"))
             has = f"the splits there are {', '.join(there)}" if there else "antmmf data pack writes it"
             raise DataError(f"{self._root}: there is no {self._split}.json; {has}", reason="missing") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{path}: is no table of shards: {error!r}") from error
         for name in names:
             if Path(name).name != name:

@@ -18,6 +18,7 @@ from antmmf.data.sources import is_remote, member
 from antmmf.errors import DataError
 
 from antmmf_tasks.datasets.media import SUFFIXES
+from antmmf_tasks.datasets.release import fault_of
 
 _LOG = logging.getLogger("antmmf")
 
@@ -34,7 +35,12 @@ class Tars:
         """The tars, sorted. Raises ``DataError`` where there are none."""
         if is_remote(str(self.root)):
             raise DataError(f"{self.root}: tars behind a URL cannot be listed; files is for a folder")
-        found = sorted(path for path in self.root.glob(self.pattern) if path.suffix == ".tar")
+        if ".." in Path(self.pattern).parts or Path(self.pattern).is_absolute():
+            raise DataError(f"files {self.pattern!r} must be a pattern for tars below {self.root}")
+        try:
+            found = sorted(path for path in self.root.glob(self.pattern) if path.suffix == ".tar")
+        except ValueError as error:
+            raise DataError(f"files {self.pattern!r} is no pattern: {error}") from error
         if not found:
             raise DataError(f"{self.root}: no *.tar fits files {self.pattern!r}", reason="missing")
         return found
@@ -60,6 +66,8 @@ class Tars:
             except (tarfile.TarError, OSError) as error:
                 raise DataError(f"{path}: cannot be read as a tar ({error})", reason="damaged") from error
             self.counts.append(count)
+        if not any(self.counts):
+            raise DataError(f"{self.root / self.pattern}: no sample has one video or picture, and a text")
         for what, number in dropped.items():
             _LOG.warning("%s: left out %d %s", self.root / self.pattern, number, what)
 
@@ -70,13 +78,19 @@ class Tars:
         if len(media) != 1:
             dropped["samples without a video or picture" if not media else "samples with several"] += 1
             return None
-        texts = tuple(" ".join(text.split()) for text in self._texts(path, members, archive) if text.strip())
+        texts = []
+        for text in self._texts(path, members, archive):
+            line = " ".join(text.split())
+            if fault := fault_of(line):
+                dropped[fault] += 1
+            else:
+                texts.append(line)
         if not texts:
             dropped["samples without a text"] += 1
             return None
         place = member(str(path), name=media[0].name, offset=media[0].offset_data, size=media[0].size)
         key = f"{path.relative_to(self.root).with_suffix('').as_posix()}/{name}"
-        return Record(key=key, media=place, texts=texts, language=self.language)
+        return Record(key=key, media=place, texts=tuple(texts), language=self.language)
 
     def _texts(self, path: Path, members: list[tarfile.TarInfo], archive: tarfile.TarFile) -> Iterator[str]:
         """Of a member ``.txt``, else of a ``.json``, which with img2dataset says the same again."""
@@ -86,12 +100,12 @@ class Tars:
         if info is None or file is None:
             return
         try:
-            content = file.read().decode("utf-8")
+            content = file.read().decode("utf-8-sig")
             values: Json = {self.text_field: content} if "txt" in by_ending else json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}:{info.name}: {error}") from error
         text = values.get(self.text_field) if isinstance(values, dict) else None
-        yield from [text] if isinstance(text, str) else [each for each in text or () if isinstance(each, str)]
+        yield from (each for each in (text if isinstance(text, list) else [text]) if isinstance(each, str))
 
 
 def kept_list(of: Path, content: str) -> Path:

@@ -14,7 +14,7 @@ from antmmf.contracts import Json, Record, Segment
 from antmmf.errors import DataError
 
 from antmmf_tasks.datasets.files import json_file, json_items
-from antmmf_tasks.datasets.release import FOREVER, MOST_CHARACTERS, Missing, Release, held_out, is_unicode, listed
+from antmmf_tasks.datasets.release import FOREVER, Missing, Release, fault_of, held_out, listed
 from antmmf_tasks.datasets.tars import kept_list
 
 _FOLDER = "asr_files"
@@ -100,18 +100,13 @@ class Transcripts(Release):
             raise DataError(f"{place}: has {len(starts)} starts, {len(ends)} ends and {len(texts)} texts")
         found = []
         for start, end, said in zip(starts, ends, texts, strict=True):
-            line = said if isinstance(said, str) else ""
-            words = line.split()
-            if not words or not isinstance(start, int | float) or not isinstance(end, int | float):
-                self.drop("empty segments", place)
-            elif not is_unicode(line):
-                self.drop("segments with halves of characters", place)
-            elif len(line) > MOST_CHARACTERS:
-                self.drop(f"segments of more than {MOST_CHARACTERS} characters", place)
-            elif not 0 <= start < end < FOREVER:
-                self.drop("segments that end before they start", place)
+            line = " ".join(said.split()) if isinstance(said, str) else ""
+            if fault := fault_of(line, "segments"):
+                self.drop(fault, place)
+            elif not (isinstance(start, int | float) and isinstance(end, int | float) and 0 <= start < end < FOREVER):
+                self.drop("segments without a start and a later end", place)
             else:
-                found.append(Segment(float(start), float(end), " ".join(words)))
+                found.append(Segment(float(start), float(end), line))
         return tuple(sorted(found, key=lambda segment: (segment.start, segment.end)))
 
 
@@ -120,7 +115,8 @@ def grown(
 ) -> tuple[float, float, str]:
     """Start, end and text of segment ``index`` with neighbours until it has both minima, or there are no more.
 
-    Of two neighbours the earlier one is taken where that makes it no longer (SNP-S3's sampler of transcripts). A text
+    Of two neighbours the earlier one is taken where that makes it no longer (SNP-S3's sampler of transcripts, which
+    compares the lengths of the texts where ``min_seconds`` is 0). A text
     that repeats the one before it counts once, as rolling captions do; Chinese is counted in characters and joined
     without spaces.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,10 +64,10 @@ def convert(
             click.echo(f"{said}: {len(index):,} records in {count:,} lines")
     os.replace(beside, out)
     task = "choice" if "options" in values else "qa" if "label" in values else None
-    reader = (
-        f"antmmf_jsonl annotations={out.name} task={task}" if task else f"captions captions={out.name} split={said}"
-    )
-    click.echo(f"{out}: antmmf data check {reader} data_root_dir={out.parent} media_dir=/")
+    kind = ["antmmf_jsonl", f"annotations={out.name}", f"task={task}"]
+    reader = kind if task else ["captions", f"captions={out.name}", f"split={said}"]
+    command = ["antmmf", "data", "check", *reader, f"data_root_dir={out.parent}", "media_dir=/"]
+    click.echo(f"{out}: {shlex.join(command)}")
 
 
 def _lines(index: Index, split: str) -> Iterator[dict[str, Any]]:
