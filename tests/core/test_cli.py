@@ -211,12 +211,6 @@ def test_headings_are_bold_on_a_terminal_but_not_under_no_color() -> None:
     assert "retrieval" in plain
 
 
-def test_letters_that_a_terminal_does_not_know_are_written_as_escapes() -> None:
-    done = process("show", "找不到", PYTHONIOENCODING="latin-1:strict")
-    assert done.code == 2
-    assert r"\u627e\u4e0d\u5230" in done.err
-
-
 def test_a_shell_can_complete_commands_and_recipes() -> None:
     assert "complete" in process(_ANTMMF_COMPLETE="bash_source").out
     for words, index, expected in (("antmmf l", "1", "plain,list\n"), ("antmmf run qui", "2", "plain,quickstart\n")):

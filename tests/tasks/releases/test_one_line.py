@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +180,14 @@ def test_names_of_files_that_are_not_utf8_are_named(put: Put, tmp_path: Path) ->
     tar_of(root / "more/part.tar", {"\udce9.mp4": b"1", "b.mp4": b"2"})
     assert str(MediaFinder(root / "more").find("b")).endswith("size=1&name=b.mp4")
     assert str(MediaFinder(root / "more").find("\udce9")).endswith("name=%E9.mp4")
+
+
+def test_letters_that_a_terminal_does_not_know_are_written_as_escapes(put: Put) -> None:
+    root = put("captions.jsonl", '{"\\ud83d": 1, "列": 2}\n')
+    command = [sys.executable, "-m", "antmmf", "data", "prepare", "captions", "--root", str(root)]
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1:strict"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=100, check=False)
+    assert r"none of the columns \ud83d, \u5217 is called media" in done.stdout
 
 
 # --- shards -----------------------------------------------------------------------------------------------------------
