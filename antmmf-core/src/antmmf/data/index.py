@@ -11,7 +11,7 @@ import platform
 import shutil
 import time
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -53,6 +53,12 @@ _SCHEMA = pa.schema(
     ]
 )
 
+_MADE: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("texts", "negatives", "options"), tuple),
+    "transcript": lambda segments: tuple([Segment(**segment) for segment in segments]),
+    "extras": lambda text: json.loads(text) if text else {},
+}
+
 
 class Index:
     """The records of one data set in random access; pickled by its path.
@@ -66,7 +72,7 @@ class Index:
         self.ids: npt.NDArray[np.int64] = np.load(path / "ids.npy", mmap_mode="r")
         blocks = path / "blocks.npy"
         self.blocks: npt.NDArray[np.int64] = np.load(blocks) if blocks.exists() else _even_blocks(len(self.ids))
-        self._chunks: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}  # used last comes last
+        self._chunks: dict[int, tuple[list[Any], list[Any]]] = {}  # used last comes last
         self._file = pa.ipc.open_file(pa.memory_map(str(path / "records.arrow")))
 
     def __len__(self) -> int:
@@ -78,18 +84,21 @@ class Index:
     def record(self, row: int) -> Record:
         """The record at ``row`` (0-based)."""
         chunk, offset = divmod(row, _ROWS_A_CHUNK)
-        empty, columns = self._chunk(chunk)
-        return _record({**empty, **{name: column[offset].as_py() for name, column in columns.items()}})
+        columns, made = self._chunk(chunk)
+        values = {name: column[offset].as_py() for name, column in columns}
+        for name, make in made:
+            values[name] = make(values[name])
+        return Record(**values)
 
-    def _chunk(self, number: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The columns of a chunk: of those where no record has anything, the value, and the others. The last few that
-        were asked for are kept."""
+    def _chunk(self, number: int) -> tuple[list[tuple[str, Any]], list[tuple[str, Callable[[Any], Any]]]]:
+        """The columns of a chunk in which any record has something, and what makes a record's value of theirs where it
+        is another. The last few chunks that were asked for are kept."""
         found = self._chunks.pop(number, None)
         if found is None:
             batch = self._file.get_batch(number)
-            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-            empty = {name: None for name in _SCHEMA.names if name not in columns or _is_empty(columns[name])}
-            found = empty, {name: columns[name] for name in _SCHEMA.names if name not in empty}
+            named = zip(batch.schema.names, batch.columns, strict=True)
+            columns = [(name, column) for name, column in named if not _is_empty(column)]
+            found = columns, [(name, _MADE[name]) for name, _ in columns if name in _MADE]
             if len(self._chunks) >= _KEPT_CHUNKS:
                 del self._chunks[next(iter(self._chunks))]
         self._chunks[number] = found
@@ -286,11 +295,3 @@ def _column(field: Any, records: list[Record]) -> Any:
     elif field.name == "extras":
         values = [json.dumps(dict(extras), ensure_ascii=False) if extras else None for extras in values]
     return pa.array(values, field.type)
-
-
-def _record(row: dict[str, Any]) -> Record:
-    for field in ("texts", "negatives", "options"):
-        row[field] = tuple(row[field]) if row[field] else ()
-    row["transcript"] = tuple([Segment(**segment) for segment in row["transcript"]]) if row["transcript"] else ()
-    row["extras"] = json.loads(row["extras"]) if row["extras"] else {}
-    return Record(**row)

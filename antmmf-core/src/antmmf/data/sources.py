@@ -59,12 +59,8 @@ def source_of(media: str, file: Path | None = None) -> Source:
     found = _MEMBER.fullmatch(media)
     if found is None:
         return Source(file or Path(media), media if is_remote(media) else "")
-    return Source(
-        file or _shard(found["file"]),
-        f"{found['file']}:{unquote(found['name'])}",
-        int(found["offset"]),
-        int(found["size"]),
-    )
+    shard, offset, size, name = found.groups()
+    return Source(file or _shard(shard), f"{shard}:{unquote(name)}", int(offset), int(size))
 
 
 class UnreachableError(DataError):
