@@ -13,7 +13,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from functools import cached_property
 from itertools import islice
 from operator import attrgetter
@@ -53,6 +53,7 @@ _SCHEMA = pa.schema(
     ]
 )
 
+_NOTHING = {field.name: {} if field.default is MISSING else field.default for field in fields(Record)}
 _MADE: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("texts", "negatives", "options"), tuple),
     "transcript": lambda segments: tuple([Segment(**segment) for segment in segments]),
@@ -288,7 +289,7 @@ def _batch(name: str, records: list[Record]) -> tuple[npt.NDArray[np.int64], Any
 
 def _column(field: Any, records: list[Record]) -> Any:
     values = list(map(attrgetter(field.name), records))
-    if not any(values) and field.name != "start":  # 0 seconds are something
+    if values.count(_NOTHING[field.name]) == len(values):
         values = [None] * len(values)
     elif field.name == "transcript":
         values = [[asdict(segment) for segment in transcript] for transcript in values]
