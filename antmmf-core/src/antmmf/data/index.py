@@ -289,7 +289,8 @@ def _batch(name: str, records: list[Record]) -> tuple[npt.NDArray[np.int64], Any
 
 def _column(field: Any, records: list[Record]) -> Any:
     values = list(map(attrgetter(field.name), records))
-    if values.count(_NOTHING[field.name]) == len(values):
+    nothing = _NOTHING[field.name]
+    if values[0] == nothing and values.count(nothing) == len(values):
         values = [None] * len(values)
     elif field.name == "transcript":
         values = [[asdict(segment) for segment in transcript] for transcript in values]
