@@ -25,7 +25,6 @@ TINY = (
     "training_parameters.log_interval=1",
     "training_parameters.num_workers=0",
     "training_parameters.device=cpu",
-    "training_parameters.enable_amp=false",
     "model_attributes.vision_encoder.params.dim=16",
     "model_attributes.vision_encoder.params.depth=1",
     "model_attributes.text_encoder.params.dim=16",

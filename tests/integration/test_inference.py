@@ -30,7 +30,7 @@ def model(trained: Run) -> antmmf.Model:
 @pytest.fixture(scope="module")
 def rows(trained: Run) -> dict[str, torch.Tensor]:
     """What the evaluation of the test split sees."""
-    return split_rows(trained.task, trained.loaders["test"], device="cpu", amp=None)
+    return split_rows(trained.task, trained.loaders["test"], device="cpu")
 
 
 # --- antmmf.load ------------------------------------------------------------------------------------------------------
@@ -72,6 +72,13 @@ def test_a_single_text_is_not_taken_for_a_list_of_letters(model: antmmf.Model, t
         model.encode_video(media(trained)[0])
 
 
+def test_vectors_depend_on_no_batch_though_training_was_in_half_precision(model: antmmf.Model, trained: Run) -> None:
+    texts = ["a circle", "a small red square that moves up and then a blue star"]
+    assert trained.plan.config.training_parameters.enable_amp
+    alone = torch.cat([load(trained.folder, batch_size=1).encode_text([text]) for text in texts])
+    torch.testing.assert_close(model.encode_text(texts), alone, rtol=0, atol=1e-6)
+
+
 def test_texts_come_from_any_iterable_and_must_be_texts(model: antmmf.Model, trained: Run) -> None:
     texts = ["a circle", "a red square"]
     assert torch.equal(model.encode_text(text for text in texts), model.encode_text(texts))
@@ -92,7 +99,7 @@ def test_what_a_task_cannot_do_is_said(model: antmmf.Model, asked: Run, trained:
 
 
 def test_answers_are_those_of_evaluation(asked: Run) -> None:
-    rows = split_rows(asked.task, asked.loaders["test"], device="cpu", amp=None)
+    rows = split_rows(asked.task, asked.loaders["test"], device="cpu")
     record = asked.indexes["test"].record(3)
     found = load(asked.folder).answer(record.media, record.question or "")
     vqa: Any = asked.task

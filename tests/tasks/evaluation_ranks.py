@@ -120,7 +120,7 @@ def evaluated(folder: Path, world: World, *, batch_size: int = 3, backwards: boo
                     "quarantine": Quarantine(policy="skip", max_bad_rate=1.0),
                 }
                 loader = Loader(reader, task.collator(False), batch_size=batch_size, train=False, seed=0, **shared)  # type: ignore[arg-type]
-                rows = split_rows(task, loader, device="cpu", amp=None, world=world)
+                rows = split_rows(task, loader, device="cpu", world=world)
                 figures = {name: asdict(figure) for name, figure in measure([metric], rows, world).items()}
                 place = {int(id): number for number, id in enumerate(index.ids)}
                 lines = list(task.predictions(rows, lambda id, own=index, at=place: own.record(at[id])))

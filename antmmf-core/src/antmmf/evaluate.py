@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from fnmatch import fnmatchcase
 from itertools import takewhile
 from typing import Any
@@ -30,19 +29,19 @@ def split_rows(
     loader: Loader,
     *,
     device: torch.device | str,
-    amp: torch.dtype | None,
     world: World | None = None,
     stop: Callable[[], bool] = bool,
 ) -> dict[str, Tensor]:
     """The rows of the loader's whole split, on the CPU, the same on every process; the task keeps its mode.
 
-    Each process computes consecutive samples of the split, and leaves off once ``stop`` says so. Raises ``DataError``
+    Each process computes consecutive samples of the split, and leaves off once ``stop`` says so. Never in half
+    precision, where a text's padding, so the size of its batch, would change its figures. Raises ``DataError``
     when no sample could be read or a row is NaN, and ``StoppedError``, on all processes, when one of them left off.
     """
     was_training, world = task.training, world or World()
     task.eval()
     try:
-        with torch.no_grad(), autocast(device, amp):
+        with torch.no_grad():
             parts = batch_rows(task, _batches(task, loader, world, stop), device)
             if world.exchange([stop()]).any():
                 raise StoppedError
@@ -85,11 +84,6 @@ def metrics_faults(
     if wanted and len(telling) == len(metrics) and not any(fnmatchcase(wanted, name) for name in names):  # l2@*/t2v/R1
         told = f"must be measured by metrics, is {monitored!r}; they measure: {', '.join(names)}"
         yield "training_parameters.monitored_metric", told
-
-
-def autocast(device: torch.device | str, amp: torch.dtype | None) -> AbstractContextManager[object]:
-    """Autocast to ``amp``, or nothing."""
-    return nullcontext() if amp is None else torch.autocast(torch.device(device).type, dtype=amp)
 
 
 def batch_rows(

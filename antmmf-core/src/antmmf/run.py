@@ -128,7 +128,7 @@ class Run:
             loader.batch_size = self.loaders["train"].micro_batch_size  # what fits in training fits here
         try:
             stop = self.trainer.is_told_to_stop if self.trainer is not None else bool
-            rows = split_rows(self.task, loader, device=self.device, amp=self.amp, world=self.world, stop=stop)
+            rows = split_rows(self.task, loader, device=self.device, world=self.world, stop=stop)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -9,6 +9,7 @@ step, micro-batch, rank), so the second pass repeats those of the first; buffers
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import reduce
 from typing import TypeAlias
@@ -22,7 +23,6 @@ from antmmf.contracts import Term
 from antmmf.data.keyed import hashed, mixed
 from antmmf.distributed.collectives import gather_rows
 from antmmf.distributed.world import World
-from antmmf.evaluate import autocast
 from antmmf.meter import Stopwatch
 from antmmf.recompute import recomputed
 from antmmf.task import ContrastiveTask, Features, Share, Task
@@ -30,6 +30,11 @@ from antmmf.task import ContrastiveTask, Features, Share, Task
 _TINY = 1e-12
 
 Output: TypeAlias = "Mapping[str, Term] | Features"
+
+
+def autocast(device: torch.device | str, amp: torch.dtype | None) -> AbstractContextManager[object]:
+    """Autocast to ``amp``, or nothing."""
+    return nullcontext() if amp is None else torch.autocast(torch.device(device).type, dtype=amp)
 
 
 def total(parts: Mapping[str, Tensor]) -> Tensor:

@@ -142,7 +142,7 @@ def weights_of(task: Task) -> list[float]:
 
 def evaluate(folder: Path, world: World, together: World) -> Figure:
     """The median over this process's share of the split, with those of all processes in ``together``."""
-    rows = split_rows(made(Energy), val_loader(folder, world), device="cpu", amp=None, world=together)
+    rows = split_rows(made(Energy), val_loader(folder, world), device="cpu", world=together)
     return measure([Median()], rows, together)["median"]
 
 

@@ -165,11 +165,9 @@ def toy_loader(
     return Loader(reader, ToyCollator(), train=train, seed=seed, **{"batch_size": 4, **options})
 
 
-def evaluate(
-    task: Task, loader: Loader, metrics: Sequence[Metric], amp: torch.dtype | None = None
-) -> dict[str, Figure]:
+def evaluate(task: Task, loader: Loader, metrics: Sequence[Metric]) -> dict[str, Figure]:
     """The figures of a split on the CPU."""
-    return measure(metrics, split_rows(task, loader, device="cpu", amp=amp))
+    return measure(metrics, split_rows(task, loader, device="cpu"))
 
 
 def load_file(path: Path) -> None:

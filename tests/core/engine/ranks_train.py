@@ -50,7 +50,7 @@ def trained(
         ),
         hook=new_manager().hook,
         checkpoints=Checkpoints(folder / name, world=world),
-        evaluate_val=lambda: measure([ToyMetric()], split_rows(task, val, device="cpu", amp=None, world=world), world),
+        evaluate_val=lambda: measure([ToyMetric()], split_rows(task, val, device="cpu", world=world), world),
     )  # fmt: skip
     trainer.fit(trainer.restore(load_checkpoint(start)) if start else RunState())
     loader.close()

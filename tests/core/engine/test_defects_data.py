@@ -109,7 +109,7 @@ def test_D15_recall_depends_neither_on_the_order_of_a_file_nor_on_equal_captions
     def check(mean_rank: Callable[[Mapping[str, Tensor], str], float], order: str) -> None:
         (tmp_path / order).mkdir(exist_ok=True)
         loader = loader_of(CaptionDataset(tmp_path / order, list(order)), CaptionCollator(), train=False)
-        rows = split_rows(Vectors(), loader, device="cpu", amp=None)
+        rows = split_rows(Vectors(), loader, device="cpu")
         texts = {name: rows[name].flip(0) for name in ("text", "text_hash", "text_video_id")}
         assert mean_rank({**rows, **texts}, order) == pytest.approx(mean_rank_by_hand())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from antmmf.batch import Batch
 from antmmf.data.quarantine import Quarantine
 from antmmf.distributed.world import World
 from antmmf.errors import DataError
@@ -46,8 +47,15 @@ def test_rows_of_half_precision_reach_metrics_in_full(tmp_path: Path) -> None:
             assert rows["video"].dtype == torch.float32
             super().update(rows)
 
-    loader = toy_loader(tmp_path, num=4, train=False)
-    evaluate(ToyTask(), loader, [Looking()], amp=torch.bfloat16)
+    class Half(ToyTask):
+        def forward(self, batch: Batch) -> TaskOutput:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                found = super().forward(batch)
+            assert found.rows is not None
+            assert found.rows["video"].dtype == torch.bfloat16
+            return found
+
+    evaluate(Half(), toy_loader(tmp_path, num=4, train=False), [Looking()])
 
 
 def test_bad_samples_are_left_out_of_the_count(tmp_path: Path) -> None:

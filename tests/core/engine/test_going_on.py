@@ -112,7 +112,7 @@ def test_a_signal_ends_an_evaluation_on_the_way_and_nothing_is_lost(tmp_path: Pa
     val = toy_loader(tmp_path / "val", num=40, train=False)
 
     def evaluate() -> dict[str, Figure]:
-        split_rows(task, val, device="cpu", amp=None, stop=trainer.is_told_to_stop)
+        split_rows(task, val, device="cpu", stop=trainer.is_told_to_stop)
         raise AssertionError("it went on to the end")
 
     trainer = make(

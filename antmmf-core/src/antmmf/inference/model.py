@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -24,10 +23,9 @@ from antmmf.data.index import Index
 from antmmf.data.loader import Loader
 from antmmf.data.media import SampleReader
 from antmmf.data.quarantine import BadSample, Quarantine
-from antmmf.device import amp_type
 from antmmf.distributed.world import World
 from antmmf.errors import CheckpointError, ComponentError, DataError
-from antmmf.evaluate import autocast, batch_rows
+from antmmf.evaluate import batch_rows
 from antmmf.inference.features import fingerprint, seeing
 from antmmf.plan import RunPlan, plan_run
 from antmmf.registry import Registry
@@ -108,7 +106,6 @@ class Model:
         self.plan, self.source = plan, source
         self.device = device_of(plan, world)
         self.task = task.to(self.device).eval()
-        self.amp = amp_type(train.enable_amp, self.device)
         self.batch_size = batch_size or train.test_batch_size or train.batch_size
         self._assets, self._num_workers = assets, num_workers(plan, self.device, world or World())
         self._reader: SampleReader = sample_reader(plan, "in use", Listed([]), train=False)
@@ -219,15 +216,9 @@ class Model:
         return Encoded(token, torch.ones_like(token[..., 0], dtype=torch.bool), token[:, 0], token)
 
     def _joined(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
-        with self.computing():
+        with torch.no_grad():
             parts = batch_rows(self.task, ((batch, False) for batch in batches), self.device)
         return {name: torch.cat(tensors) for name, tensors in parts.items()}
-
-    @contextmanager
-    def computing(self) -> Iterator[None]:
-        """As evaluation computes: without gradients, in the run's precision."""
-        with torch.no_grad(), autocast(self.device, self.amp):
-            yield
 
     @property
     def _name(self) -> str:

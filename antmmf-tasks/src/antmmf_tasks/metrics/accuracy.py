@@ -11,7 +11,7 @@ from antmmf.contracts import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antmmf_tasks.metrics.intervals import wilson
+from antmmf_tasks.metrics.intervals import share
 from antmmf_tasks.metrics.rows import RowStore, as_ids, distinct
 
 log = logging.getLogger("antmmf")
@@ -24,11 +24,12 @@ class Accuracy:
 
     A question whose answer the model does not know counts as wrong, and ``unknown`` is the share of such questions in
     percent; a choice among options (rows ``credit``) has none. An answer that shares the best score with k - 1 others
-    counts 1 / k. Questions that nobody has answered (rows ``told`` False) are left out. Intervals are Wilson's.
+    counts 1 / k. Questions that nobody has answered (rows ``told`` False) are left out. Intervals are Wilson's, over
+    videos (rows ``media``; see ``share``).
     """
 
     def __init__(self) -> None:
-        self._store = RowStore("accuracy", ("id", "kind"), optional=("chosen", "target", "credit", "told"))
+        self._store = RowStore("accuracy", ("id", "kind"), optional=("chosen", "target", "credit", "told", "media"))
 
     def names(self, rows: Collection[str] | None = None) -> list[str]:
         """What ``compute`` may return of ``rows``; other kinds of questions come with the data set."""
@@ -50,7 +51,13 @@ class Accuracy:
             ids = as_ids(rows["id"])
             every, told = (len(np.unique(found)) for found in (ids, ids[_told(rows)]))
             log.info("accuracy: %d of %d questions come without the right answer and do not count", every - told, every)
-        return {name: _share(values / 100) for cases in self.cases() for name, values in cases.values.items()}
+        media = as_ids(rows.get("media", rows["id"]))
+        order = np.argsort(as_ids(rows["id"]), kind="stable")
+        return {
+            name: share(values / 100, media[order[np.searchsorted(as_ids(rows["id"]), part.id, sorter=order)]])
+            for part in self.cases()
+            for name, values in part.values.items()
+        }
 
     def cases(self) -> list[Cases]:
         """What each question adds to the figures, 100 or 0."""
@@ -78,8 +85,3 @@ def _told(rows: Mapping[str, Tensor]) -> NDArray[np.bool_]:
     """Which questions have a right answer."""
     told = rows["told"].cpu().numpy() if "told" in rows else np.ones(len(rows["id"]))
     return np.asarray(told, dtype=bool)
-
-
-def _share(cases: NDArray[np.float64]) -> Figure:
-    low, high = wilson(float(cases.sum()), len(cases))
-    return Figure(100 * float(cases.mean()), 100 * low, 100 * high, len(cases))

@@ -11,7 +11,7 @@ from antmmf.contracts import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from antmmf_tasks.metrics.intervals import wilson
+from antmmf_tasks.metrics.intervals import share
 from antmmf_tasks.metrics.rows import Ids, RowStore, as_ids, distinct
 
 NEEDED = ("video", "video_id", "text", "text_video_id", "text_hash")
@@ -25,7 +25,7 @@ class Choice:
     shares the top with t false ones counts 1 / (t + 1). A false text that is also one of the video's own is left out.
     With ``video_shuffled`` rows, (B, D) or (B, orders, D), the same clips with frames in random orders, also
     ``choice/shuffled/accuracy``, the mean over orders: texts that differ in order alone cannot be told apart there.
-    Intervals are Wilson's. No figures without false texts.
+    Intervals are Wilson's, over videos (see ``share``). No figures without false texts.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Choice:
 
     def compute(self) -> dict[str, Figure]:
         """The figures of all rows so far; raises ``ComponentError`` for NaN, and for texts of unknown videos."""
-        return {name: _share(values / 100) for cases in self.cases() for name, values in cases.values.items()}
+        return {name: share(values / 100, part.id) for part in self.cases() for name, values in part.values.items()}
 
     def cases(self) -> list[Cases]:
         """What each of a video's own texts adds to the figures."""
@@ -82,11 +82,6 @@ def _texts(ids: Mapping[str, Ids]) -> tuple[Ids, Ids]:
     truth = set(zip(ids["text_video_id"].tolist(), ids["text_hash"].tolist(), strict=True))
     pairs = zip(ids["negative_video_id"][false].tolist(), ids["negative_text_hash"][false].tolist(), strict=True)
     return own, false[np.fromiter((pair not in truth for pair in pairs), dtype=bool, count=len(false))]
-
-
-def _share(right: NDArray[np.float64]) -> Figure:
-    low, high = wilson(float(right.sum()), len(right))
-    return Figure(100 * float(right.mean()), 100 * low, 100 * high, len(right))
 
 
 def _credit(scores: Tensor, video_of: Tensor, *, num_own: int, num_videos: int) -> NDArray[np.float64]:

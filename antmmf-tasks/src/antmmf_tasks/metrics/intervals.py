@@ -1,54 +1,58 @@
-"""95 % intervals: percentile bootstrap of means and medians, and Wilson's for a proportion."""
+"""95 % intervals over videos: what is asked of one video is answered alike, so its cases stay together."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from antmmf.contracts import Figure
 from numpy.typing import NDArray
 
 CHUNK_DRAWS = 1 << 20  # draws held at a time
 Z95 = 1.959963984540054
 
 Floats = NDArray[np.float64]
+Ids = NDArray[np.int64]
 
 
-def bootstrap_means(values: Floats, *, num: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Lower and upper ends (S,) for the column means of ``values`` (n, S), from ``num`` resamples of the n rows.
-
-    The columns share the resamples.
-    """
-    n = len(values)
-    means = []
-    for start in range(0, num, max(1, CHUNK_DRAWS // n)):
-        size = min(num - start, max(1, CHUNK_DRAWS // n))
-        draws = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        times = np.bincount(draws.ravel(), minlength=size * n).reshape(size, n)
-        means.append(times.astype(np.float64) @ values / n)
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5], axis=0)
+def bootstrap(values: Floats, clusters: Ids, *, num: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Lower and upper ends (S + 1,) for the column means of ``values`` (n, S) and the median of the last column: the
+    percentile bootstrap over ``num`` resamples of the clusters, which all columns share; ``clusters`` (n,) says whose
+    each row is."""
+    order = np.argsort(values[:, -1], kind="stable")
+    values, own = values[order], np.unique(clusters[order], return_inverse=True)[1]
+    size = int(own.max()) + 1
+    found = []
+    step = max(1, CHUNK_DRAWS // len(values))
+    for start in range(0, num, step):
+        count = min(num - start, step)
+        draws = rng.integers(size, size=(count, size)) + size * np.arange(count)[:, None]
+        times = np.bincount(draws.ravel(), minlength=count * size).reshape(count, size)[:, own]  # of each row
+        until = times.cumsum(1)
+        drawn = until[:, -1:]
+        middle = [(until < target).sum(1) for target in ((drawn + 1) // 2, drawn // 2 + 1)]
+        medians = (values[middle[0], -1] + values[middle[1], -1]) / 2
+        found.append(np.column_stack([times.astype(np.float64) @ values / drawn, medians]))
+    low, high = np.percentile(np.concatenate(found), [2.5, 97.5], axis=0)
     return low, high
 
 
-def bootstrap_median(values: Floats, *, num: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Lower and upper end for the median of ``values`` (n,), as from ``num`` resamples of them, in O(n log n + num).
-
-    The i-th smallest of n draws from n sorted values stands at floor(n u), where u, the i-th smallest of n uniform
-    numbers, is Beta(i, n + 1 - i): it can be drawn without the resample. For even n the next one follows from it.
-    """
-    n = len(values)
-    ordered = np.sort(values)
-    i = (n + 1) // 2
-    below = rng.beta(i, n + 1 - i, size=num)
-    medians = ordered[np.minimum((n * below).astype(np.int64), n - 1)]
-    if n % 2 == 0:
-        after = below + (1 - below) * rng.beta(1, n - i, size=num)
-        medians = (medians + ordered[np.minimum((n * after).astype(np.int64), n - 1)]) / 2
-    low, high = np.percentile(medians, [2.5, 97.5])
-    return float(low), float(high)
+def share(values: Floats, clusters: Ids) -> Figure:
+    """The mean of ``values`` (n,), each from 0 to 1, in percent, with Wilson's interval for as many independent cases
+    as these are worth (Kish's design effect; Franco et al. 2019): n where each is a cluster of its own."""
+    n, mean = len(values), float(values.mean())
+    own = np.unique(clusters, return_inverse=True)[1]
+    num = int(own.max()) + 1
+    off = np.bincount(own, weights=values - mean)
+    variance = num / max(num - 1, 1) * float((off**2).sum()) / n**2
+    alone = mean * (1 - mean) / n
+    worth = n if num == n else min(n, max(1.0, n * alone / variance)) if num > 1 and variance > 0 else num
+    low, high = wilson(mean * worth, worth)
+    return Figure(100 * mean, 100 * low, 100 * high, n)
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
-    """Wilson's score interval (1927) for the proportion ``successes`` / ``n``; successes may be fractional."""
+def wilson(successes: float, n: float) -> tuple[float, float]:
+    """Wilson's score interval (1927) for the proportion ``successes`` / ``n``; both may be fractional."""
     share = successes / n
     spread = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
     middle = share + Z95**2 / (2 * n)

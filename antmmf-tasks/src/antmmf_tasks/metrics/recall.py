@@ -13,7 +13,7 @@ from antmmf.contracts import Figure
 from pydantic import Field
 from torch import Tensor
 
-from antmmf_tasks.metrics.intervals import bootstrap_means, bootstrap_median
+from antmmf_tasks.metrics.intervals import bootstrap
 from antmmf_tasks.metrics.ranks import Ranks, rank
 from antmmf_tasks.metrics.rows import Ids, RowStore, as_ids, distinct
 from antmmf_tasks.metrics.scores import DualSoftmax, Reranked, Scores, both_ways
@@ -35,8 +35,8 @@ class Recall:
 
     A query's rank is that of its best right answer and counts only wrong candidates above it. Equal scores count by
     expectation over their orders (see ``Ranks``). A video id that comes twice counts once; the order of the rows
-    changes nothing. Intervals are the 2.5th and 97.5th percentile over ``bootstrap`` resamples of the queries, with
-    ``seed``; 0 for none. They treat queries as independent: captions of one video are not, quite.
+    changes nothing. Intervals are the 2.5th and 97.5th percentile over ``bootstrap`` resamples of the videos, each with
+    all its queries, with ``seed``; 0 for none.
 
     Scores are the dot products of the vectors. Of a task that also reads pairs with a cross encoder there are as well
     ``l2/t2v/R1``, by the cross encoder's scores, and ``l1+l2/t2v/R1``, by ``l1_scale`` x dot product + those; where it
@@ -90,10 +90,11 @@ class Recall:
             text_to_video = rank(t2v, query=table.caption, right=table.owner).take(table.caption)
             by_video = np.argsort(table.query, kind="stable")
             video_to_text = rank(v2t, query=table.query[by_video], right=table.caption[by_video])
-            found |= {**self._figures(f"{name}t2v", text_to_video), **self._figures(f"{name}v2t", video_to_text)}
             asked = table.video_ids[table.asked]
             self._ranks[f"{name}t2v"] = text_to_video, table.video_ids[table.owner], table.hashes
             self._ranks[f"{name}v2t"] = video_to_text, asked, np.zeros_like(asked)
+            for way in (f"{name}t2v", f"{name}v2t"):
+                found |= self._figures(way, *self._ranks[way][:2])
         return found
 
     def cases(self) -> list[Cases]:
@@ -125,24 +126,18 @@ class Recall:
             if every and self.dual_softmax is not None:
                 yield f"{name}+dsl/", *_dual((t2v, v2t), self.dual_softmax)
 
-    def _figures(self, way: str, ranks: Ranks) -> dict[str, Figure]:
+    def _figures(self, way: str, ranks: Ranks, videos: Ids) -> dict[str, Figure]:
         expected = ranks.expected()
         hits = [100 * ranks.hit(k) for k in self.ks]
         columns = np.stack([*hits, np.mean(hits, axis=0), expected], axis=1)
-        names = [*(f"R{k}" for k in self.ks), "mR", "MnR"]
-        n, median = len(expected), float(np.median(expected))
-        means = [float(mean) for mean in columns.mean(0)]
+        names = [f"{way}/{name}" for name in (*(f"R{k}" for k in self.ks), "mR", "MnR", "MdR")]
+        values, n = [*columns.mean(0).tolist(), float(np.median(expected))], len(expected)
         if not self.bootstrap:
-            figures = {f"{way}/{name}": Figure(mean, n=n) for name, mean in zip(names, means, strict=True)}
-            return {**figures, f"{way}/MdR": Figure(median, n=n)}
+            return {name: Figure(value, n=n) for name, value in zip(names, values, strict=True)}
         rng = np.random.default_rng(self.seed)
-        lows, highs = bootstrap_means(columns, num=self.bootstrap, rng=rng)
-        figures = {
-            f"{way}/{name}": Figure(mean, float(low), float(high), n)
-            for name, mean, low, high in zip(names, means, lows, highs, strict=True)
-        }
-        low, high = bootstrap_median(expected, num=self.bootstrap, rng=rng)
-        return {**figures, f"{way}/MdR": Figure(median, low, high, n)}
+        lows, highs = bootstrap(columns, videos, num=self.bootstrap, rng=rng)
+        ends = zip(names, values, lows.tolist(), highs.tolist(), strict=True)
+        return {name: Figure(value, low, high, n) for name, value, low, high in ends}
 
 
 def _dual(ways: tuple[Scores, Scores], temperature: float) -> tuple[Scores, Scores]:

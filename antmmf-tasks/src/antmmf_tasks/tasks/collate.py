@@ -45,13 +45,24 @@ def pad_tokens(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tenso
 
 def text_hash(text: str) -> int:
     """A 64-bit hash of the exact string, signed so that it fits an int64 tensor."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
+    return int.from_bytes(
+        hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True
+    )
 
 
 def name_bytes(names: Sequence[str]) -> Tensor:
     """Short names as rows, (B, 16) uint8: what is longer is cut, what is shorter ends in zeros."""
     rows = [list(name.encode()[:NAME_SIZE].ljust(NAME_SIZE, b"\0")) for name in names]
     return torch.tensor(rows, dtype=torch.uint8).reshape(len(rows), NAME_SIZE)
+
+
+def question_extras(samples: Sequence[Sample], told: Sequence[bool]) -> dict[str, Tensor]:
+    """What evaluation is told of questions: ``kind`` (B, 16), ``media`` (B,), and ``told`` (B,)."""
+    return {
+        "kind": name_bytes([str(sample.record.extras.get("kind", "")) for sample in samples]),
+        "media": torch.tensor([text_hash(sample.record.media) for sample in samples]),
+        "told": torch.tensor(told),
+    }
 
 
 def frame_order(sample_id: int, num_frames: int) -> np.ndarray:

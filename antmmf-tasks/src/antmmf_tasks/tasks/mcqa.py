@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor
 
 from antmmf_tasks.pretraining.heads import Head, MatchHead, projections, unit, video_vectors
-from antmmf_tasks.tasks.collate import name_bytes, pad_frames, pad_tokens
+from antmmf_tasks.tasks.collate import pad_frames, pad_tokens, question_extras
 from antmmf_tasks.tasks.fusing import FusedPooler, fusion_of
 
 
@@ -39,7 +39,8 @@ class Mcqa(Task):
 
     Evaluation rows: ``id`` (B,), ``credit`` (B,), 1 for a right answer and 1 / k for one that shares the best score
     with k - 1 others, ``told`` (B,) False where the record has no answer, which then does not count, ``kind``
-    (B, 16) uint8, and of each option ``option_question`` (N,) and ``option_score`` (N,).
+    (B, 16) uint8, ``media`` (B,), a hash of the video's name, and of each option ``option_question`` (N,) and
+    ``option_score`` (N,).
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Mcqa(Task):
     @property
     def row_names(self) -> Collection[str]:
         """Those that the class names."""
-        return ["id", "credit", "told", "kind", "option_question", "option_score"]
+        return ["id", "credit", "told", "kind", "media", "option_question", "option_score"]
 
     def collator(self, train: bool) -> Collator:
         """The options of a question are the texts of its video; in training each must have its answer."""
@@ -137,10 +138,7 @@ class OptionCollator:
             token_mask=token_mask,
             owner=torch.tensor(owner, dtype=torch.int64),
             targets=torch.tensor(targets, dtype=torch.int64),
-            extras={
-                "kind": name_bytes([str(sample.record.extras.get("kind", "")) for sample in samples]),
-                "told": torch.tensor([_is_told(sample.record) for sample in samples]),
-            },
+            extras=question_extras(samples, [_is_told(sample.record) for sample in samples]),
         )
 
 

@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from antmmf_tasks.tasks.collate import name_bytes, pad_frames, pad_tokens
+from antmmf_tasks.tasks.collate import pad_frames, pad_tokens, question_extras
 from antmmf_tasks.tasks.fusing import FusedPooler, fusion_of
 
 NUM_SHOWN = 5
@@ -43,7 +43,7 @@ class Vqa(Task):
 
     Evaluation rows: ``id`` (B,), ``chosen`` (B, 5 or fewer) the best answers' numbers, ``probability`` beside them,
     ``target`` (B,) the right one's number or -1, ``told`` (B,) False where the record has no answer and does not count,
-    and ``kind`` (B, 16) uint8, the kind of question.
+    ``kind`` (B, 16) uint8, the kind of question, and ``media`` (B,), a hash of the video's name.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Vqa(Task):
     @property
     def row_names(self) -> Collection[str]:
         """Those that the class names."""
-        return ["id", "chosen", "probability", "target", "told", "kind"]
+        return ["id", "chosen", "probability", "target", "told", "kind", "media"]
 
     def collator(self, train: bool) -> Collator:  # noqa: ARG002  # alike in both
         """One question a sample."""
@@ -131,10 +131,7 @@ class QuestionCollator:
             token_mask=token_mask,
             owner=torch.arange(len(samples)),
             targets=torch.tensor(targets, dtype=torch.int64),
-            extras={
-                "kind": name_bytes([str(sample.record.extras.get("kind", "")) for sample in samples]),
-                "told": torch.tensor([sample.record.answer is not None for sample in samples]),
-            },
+            extras=question_extras(samples, [sample.record.answer is not None for sample in samples]),
         )
 
 

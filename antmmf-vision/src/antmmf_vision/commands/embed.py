@@ -261,9 +261,11 @@ class _Embedding:
         for id, record in records.items():
             groups.setdefault((record.media, record.start, record.end), []).append(id)
         by_first = {ids[0]: ids for ids in groups.values()}
+        import torch
+
         vision: Any = self.model.task.vision
         tables = []
-        with self.model.computing():
+        with torch.no_grad():
             for batch in self.model.batches(self._seen(groups, records), self.quarantine):
                 encoded = vision(batch.frames.to(self.model.device), batch.sizes.to(self.model.device))
                 tables.append(
