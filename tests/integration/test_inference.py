@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import antmmf
+import numpy as np
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 import torch
@@ -82,10 +83,12 @@ def test_vectors_depend_on_no_batch_though_training_was_in_half_precision(model:
 def test_texts_come_from_any_iterable_and_must_be_texts(model: antmmf.Model, trained: Run) -> None:
     texts = ["a circle", "a red square"]
     assert torch.equal(model.encode_text(text for text in texts), model.encode_text(texts))
-    with pytest.raises(antmmf.DataError, match=r"texts must be str, one is 3$"):
+    with pytest.raises(antmmf.DataError, match=r"texts must be str, one is int$"):
         model.encode_text(["a circle", 3])  # type: ignore[list-item]
-    with pytest.raises(antmmf.DataError, match=r"videos must be str or PathLike, one is 3$"):
+    with pytest.raises(antmmf.DataError, match=r"videos must be str or PathLike, one is int$"):
         model.encode_video([media(trained)[0], 3])  # type: ignore[list-item]
+    with pytest.raises(antmmf.DataError, match=r"texts must be str, one is ndarray$"):
+        model.similarity(media(trained)[:1], np.ones((4, 500)))  # type: ignore[arg-type]
 
 
 def test_what_a_task_cannot_do_is_said(model: antmmf.Model, asked: Run, trained: Run) -> None:
@@ -281,6 +284,15 @@ def test_a_checkpoint_of_another_task_is_not_evaluated_with_a_random_head(
             "training_parameters.monitored_metric=null",
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_options_of_a_task_that_has_its_own_answers_are_refused(asked: Run, clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "asked.jsonl").write_text('{"question": "what is it?", "options": ["red", "two"], "video": "00"}\n')
+    with pytest.raises(antmmf.DataError, match="chooses among its own answers, so the options of questions must be"):
+        predict(asked.folder, "--videos", clips, "--texts", tmp_path / "asked.jsonl", "--out", tmp_path)
+    (tmp_path / "asked.tsv").write_text("what is it?\n")
+    with pytest.raises(antmmf.DataError, match=r"asked\.tsv: holds no texts below its header"):
+        predict(asked.folder, "--videos", clips, "--texts", tmp_path / "asked.tsv", "--out", tmp_path)
 
 
 def test_predict_ranks_videos_as_similarity_does(

@@ -109,6 +109,11 @@ def test_predictions_give_every_option_its_probability() -> None:
 def test_a_label_says_which_of_equal_options_is_meant() -> None:
     assert right_option(Record("q", "", options=("a", "b", "b"), answer="b")) == 1
     assert right_option(Record("q", "", options=("a", "b", "b"), answer="b", extras={"label": 2})) == 2
+    for label in (0, 7, -1, "b"):
+        with pytest.raises(DataError, match=f"label must number an option, the answer if there is one, is {label!r}"):
+            right_option(Record("q", "", options=("a", "b", "b"), answer="b", extras={"label": label}))
+    with pytest.raises(DataError, match="needs two options or more, this question has 1"):
+        right_option(Record("q", "", options=("a",), extras={"label": 0}))
     for options, answer, said in (
         (("a",), "a", "two options or more, this question has 1"),
         (("a", "b"), "c", "the answer among the options, it is 'c'"),

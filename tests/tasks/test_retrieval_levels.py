@@ -94,6 +94,18 @@ def test_all_of_the_best_are_all_pairs() -> None:
     assert {"l2@2/t2v/R1", "l1+l2@2/v2t/MnR"} <= set(figures(some))
 
 
+def test_ties_of_vectors_are_read_again_the_same_in_any_order_of_the_rows() -> None:
+    model, rows = make(rerank=2).eval(), rows_of(make())
+    rows["text"], rows["video"] = torch.ones_like(rows["text"]), torch.ones_like(rows["video"])  # a collapsed model
+    turned = (len(rows["text"]), len(rows["video"]))
+    assert turned[0] != turned[1]
+    other = {name: value.flip(0) if len(value) in turned else value for name, value in rows.items()}
+    with torch.no_grad():
+        found = [model.evaluate_split(each, World()) for each in (rows, other)]
+    read = [set(zip(each["pair_text_hash"].tolist(), each["pair_video_id"].tolist(), strict=True)) for each in found]
+    assert read[0] == read[1]
+
+
 def test_two_texts_more_than_videos_are_still_all_pairs() -> None:
     model, rows = make(rerank=4), rows_of(make())
     kept = {name: tensor[:4] if name.startswith("video") else tensor for name, tensor in rows.items()}

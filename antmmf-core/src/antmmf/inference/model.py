@@ -138,6 +138,7 @@ class Model:
 
     def answer(self, video: Place, question: str, *, options: Sequence[str] = ()) -> list[Answer]:
         """Answers, the most probable first: those that the task knows, or for multiple choice the ``options``."""
+        (question,) = _several([question], "questions")
         record = Record(str(video), str(video), question=question, options=tuple(_several(options, "options")))
         (found,) = self.answers([record])
         return found
@@ -241,7 +242,8 @@ def _several(given: Iterable[T], what: str) -> list[T]:
     found = list(given)
     kinds = (str, PathLike) if what == "videos" else (str,)
     if wrong := [one for one in found if not isinstance(one, kinds)]:
-        raise DataError(f"{what} must be {' or '.join(kind.__name__ for kind in kinds)}, one is {wrong[0]!r}")
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise DataError(f"{what} must be {expected}, one is {type(wrong[0]).__name__}")
     return found
 
 

@@ -70,7 +70,7 @@ def command(
         raise DataError(f"{videos}: holds no videos or pictures")
     asked = list(_asked(texts, known))
     if not asked:
-        raise DataError(f"{texts}: holds no texts")
+        raise DataError(f"{texts}: holds no texts{' below its header' * (texts.suffix in TABLE_SUFFIXES[1:3])}")
     from antmmf.evaluate import measure
     from antmmf.inference.model import load
     from antmmf.predict import write_lines
@@ -196,6 +196,8 @@ def _answered(
         for video in ([one.video] if one.video is not None else known)
     ]
     found = model.rows(records, skip=True)
+    if "option_question" not in found and any(one.options for one in asked):
+        raise DataError(f"{model.source}: chooses among its own answers, so the options of questions must be left out")
     return found, [dict(line) for line in model.task.predictions(found, lambda id: records[id])]
 
 

@@ -149,13 +149,13 @@ def _is_told(record: Record) -> bool:
 def right_option(record: Record, *, must_be_told: bool = True) -> int:
     """The number of the right option: ``extras["label"]``, else the first that equals the answer; without
     ``must_be_told`` 0 where there is no answer. Raises ``DataError``."""
-    label = record.extras.get("label")
-    if isinstance(label, int) and 0 <= label < len(record.options):
-        return label
-    if len(record.options) < 2:
-        raise DataError(
-            f"{record.key}: multiple choice needs two options or more, this question has {len(record.options)}"
-        )
+    label, answer, num = record.extras.get("label"), record.answer, len(record.options)
+    if num < 2:
+        raise DataError(f"{record.key}: multiple choice needs two options or more, this question has {num}")
+    if label is not None:
+        if label not in range(num) or (answer is not None and record.options[label] != answer):
+            raise DataError(f"{record.key}: label must number an option, the answer if there is one, is {label!r}")
+        return int(label)
     if record.answer is None and not must_be_told:
         return 0
     if record.answer not in record.options:

@@ -77,7 +77,7 @@ def read_split(
     hashes, ids = as_ids(rows["text_hash"]), as_ids(rows["video_id"])
     _, first_text = np.unique(hashes, return_index=True)
     _, first_video = np.unique(ids, return_index=True)
-    texts, videos = torch.from_numpy(np.sort(first_text)), torch.from_numpy(np.sort(first_video))
+    texts, videos = torch.from_numpy(first_text), torch.from_numpy(first_video)  # by hash and id, for ties of vectors
     text, video, way = _chosen(rows["text"][texts], rows["video"][videos], rerank)
     text, video = texts[text], videos[video]
     each = -(-len(text) // world.size)
