@@ -242,10 +242,9 @@ class _Embedding:
         import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
         table: dict[str, Any] = {name: pa.array(values, pa.string()) for name, values in columns.items()}
-        if vectors is None:
-            table["vector"] = pa.array([], pa.list_(pa.float32()))
-        else:
-            table["vector"] = pa.FixedSizeListArray.from_arrays(vectors.numpy().reshape(-1), vectors.shape[1])
+        if vectors is None:  # of any text, for the number of dimensions
+            vectors = self.model.text_rows(["a"])["text"][:0]
+        table["vector"] = pa.FixedSizeListArray.from_arrays(vectors.numpy().reshape(-1), vectors.shape[1])
         table["model"] = pa.array([self.about.model] * len(table["vector"]), pa.string())
         _whole(path, lambda beside: pq.write_table(pa.table(table), beside))
 
