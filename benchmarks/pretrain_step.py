@@ -29,10 +29,10 @@ import torch
 from antmmf.batch import Batch
 from antmmf.data.loader import LoadedStep
 from antmmf.device import choose_device
-from antmmf.evaluate import autocast
 from antmmf.plan import plan_run
 from antmmf.registry import Registry
 from antmmf.run import Run, assemble
+from antmmf.step import autocast
 from antmmf.task import ContrastiveTask, Share
 from torch import nn
 

@@ -25,6 +25,7 @@ def going_on(trained: Run) -> tuple[str, ...]:
         f"training_parameters.resume_file={trained.folder}",
         "training_parameters.restart=true",
         "training_parameters.freeze=[vision.*]",
+        "training_parameters.enable_amp=false",  # features are in full precision, live frames only where training is
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from antmmf_tasks.metrics import intervals
-from antmmf_tasks.metrics.intervals import bootstrap, share, wilson
+from antmmf_tasks.metrics.intervals import bootstrap, share, student, wilson
 
 
 def test_wilson_gives_the_textbook_interval() -> None:
@@ -31,9 +31,26 @@ def test_a_share_of_cases_alone_has_wilsons_interval() -> None:
 @pytest.mark.parametrize("right", [[1, 0, 1, 1], [1, 1, 1, 1]])
 def test_eight_questions_a_video_that_are_answered_alike_are_worth_one(right: list[int]) -> None:
     figure = share(np.repeat(right, 8).astype(np.float64), np.repeat(np.arange(4), 8))
-    # the variance over clusters divides by 3, not by 4
-    low, high = wilson(3 * np.mean(right), 3) if len(set(right)) > 1 else wilson(4, 4)
-    assert (figure.low, figure.high, figure.n) == (pytest.approx(100 * low), pytest.approx(100 * high), 32)
+    # the variance over clusters divides by 3, not by 4; 3.182 is Student's t of 3 degrees of freedom
+    worth = 3 * (1.96 / 3.182) ** 2
+    low, high = wilson(worth * np.mean(right), worth) if len(set(right)) > 1 else wilson(4, 4)
+    expected = pytest.approx(100 * low, abs=0.2), pytest.approx(100 * high, abs=0.2), 32
+    assert (figure.low, figure.high, figure.n) == expected
+
+
+@pytest.mark.parametrize(
+    ("freedom", "t"), [(2, 4.303), (3, 3.182), (5, 2.571), (10, 2.228), (30, 2.042), (1000, 1.962)]
+)
+def test_students_t_is_that_of_the_tables(freedom: int, t: float) -> None:
+    assert student(freedom) == pytest.approx(t, rel=0.01)
+
+
+def test_videos_that_are_all_half_right_are_no_less_certain_than_such_that_are_not() -> None:
+    clusters = np.repeat(np.arange(50), 2)
+    alike = np.tile([1.0, 0.0], 50)
+    other = np.where(np.arange(100) == 0, 0, alike)
+    widths = [figure.high - figure.low for figure in (share(alike, clusters), share(other, clusters))]  # type: ignore[operator]
+    assert widths[0] == pytest.approx(widths[1], rel=0.01)
 
 
 def test_an_interval_over_videos_covers_what_it_says() -> None:

@@ -109,7 +109,7 @@ def test_predictions_give_every_option_its_probability() -> None:
 def test_a_label_says_which_of_equal_options_is_meant() -> None:
     assert right_option(Record("q", "", options=("a", "b", "b"), answer="b")) == 1
     assert right_option(Record("q", "", options=("a", "b", "b"), answer="b", extras={"label": 2})) == 2
-    for label in (0, 7, -1, "b"):
+    for label in (0, 7, -1, "b", 2.0, True):
         with pytest.raises(DataError, match=f"label must number an option, the answer if there is one, is {label!r}"):
             right_option(Record("q", "", options=("a", "b", "b"), answer="b", extras={"label": label}))
     with pytest.raises(DataError, match="needs two options or more, this question has 1"):

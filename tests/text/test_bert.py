@@ -191,6 +191,13 @@ def test_pieces_of_the_training_texts_stay_with_the_checkpoint_and_read_chinese(
     assert len(again.tokenizer(["红" * 80])[0]) == 50
 
 
+def test_weights_to_be_filled_are_float32_whatever_type_the_config_names(folder: Path, assets: RunAssets) -> None:
+    named = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**named, "dtype": "bfloat16"}), encoding="utf-8")
+    encoder = Bert(name=str(folder), pretrained=False, assets=assets)
+    assert {weight.dtype for weight in encoder.parameters()} == {torch.float32}
+
+
 def test_a_vocabulary_of_ones_own(folder: Path, tmp_path: Path, assets: RunAssets) -> None:
     encoder = Bert(name=TINY, pretrained=False, vocabulary=folder / "vocab.txt", assets=assets)
     assert encoder.vocabulary.shape == (len(encoder.tokenizer), 128)

@@ -104,7 +104,7 @@ def network(source: Source, config: Any, *, pretrained: bool, optional: tuple[st
     """
     transformers = library()
     if not pretrained or only_shapes():
-        return shaped(lambda: transformers.AutoModel.from_config(config, **options))
+        return shaped(lambda: transformers.AutoModel.from_config(config, dtype="float32", **options))
     try:
         model, report = transformers.AutoModel.from_pretrained(
             source.place, config=config, local_files_only=source.is_local, output_loading_info=True, **options

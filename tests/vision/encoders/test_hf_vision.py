@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def test_it_keeps_the_contract(kind: str, tmp_path: Path) -> None:
     check_vision_encoder(encoder(tmp_path), clips=2, frames=FRAMES)
     other = encoder(tmp_path, output="grid", pool="mean", temporal="transformer", temporal_depth=1, dim=16)
     check_vision_encoder(other, clips=2, frames=FRAMES)
+
+
+def test_weights_to_be_filled_are_float32_whatever_type_the_config_names(tmp_path: Path) -> None:
+    saved("clip", tmp_path)
+    named = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**named, "dtype": "bfloat16"}))
+    assert {weight.dtype for weight in encoder(tmp_path, pretrained=False).parameters()} == {torch.float32}
 
 
 # --- equal to the library ---------------------------------------------------------------------------------------------

@@ -55,8 +55,8 @@ _SCHEMA = pa.schema(
 
 _NOTHING = {field.name: {} if field.default is MISSING else field.default for field in fields(Record)}
 _MADE: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("texts", "negatives", "options"), tuple),
-    "transcript": lambda segments: tuple([Segment(**segment) for segment in segments]),
+    **dict.fromkeys(("texts", "negatives", "options"), lambda texts: tuple(texts or ())),
+    "transcript": lambda segments: tuple([Segment(**segment) for segment in segments or ()]),
     "extras": lambda text: json.loads(text) if text else {},
 }
 
@@ -98,7 +98,7 @@ class Index:
         if found is None:
             batch = self._file.get_batch(number)
             named = zip(batch.schema.names, batch.columns, strict=True)
-            columns = [(name, column) for name, column in named if not _is_empty(column)]
+            columns = [(name, column) for name, column in named if name in _NOTHING and not _is_empty(column)]
             found = columns, [(name, _MADE[name]) for name, _ in columns if name in _MADE]
             if len(self._chunks) >= _KEPT_CHUNKS:
                 del self._chunks[next(iter(self._chunks))]
@@ -281,7 +281,7 @@ def _batch(name: str, records: list[Record]) -> tuple[npt.NDArray[np.int64], Any
     try:
         ids = sample_ids(name, [record.key for record in records])
         return ids, pa.record_batch([_column(field, records) for field in _SCHEMA], schema=_SCHEMA)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         for record in records if len(records) > 1 else ():
             _batch(name, [record])
         raise DataError(f"{name}: record {records[0].key!r} of {records[0].media!r} cannot be kept: {error}") from error

@@ -35,7 +35,7 @@ def fingerprint(plan: RunPlan, weights: Mapping[str, Tensor], *, assets: Mapping
     for block in blocks:
         block["params"] = {name: value for name, value in block["params"].items() if name not in _ELSEWHERE}
     inputs = [plan.inputs[name].block() for name in ("reader", "sampler", "eval_transform") if name in plan.inputs]
-    facts = [blocks, inputs, assets, plan.task.block() if assets is not None else None]
+    facts = [blocks, inputs, assets, plan.task.block() if assets is not None else None, "float32"]
     digest = hashlib.blake2b(json.dumps(facts, sort_keys=True, default=str).encode(), digest_size=16)
     for name in sorted(weights):
         if assets is not None or name.startswith("vision."):

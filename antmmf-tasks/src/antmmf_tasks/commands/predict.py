@@ -195,9 +195,9 @@ def _answered(
         for one in asked
         for video in ([one.video] if one.video is not None else known)
     ]
-    found = model.rows(records, skip=True)
-    if "option_question" not in found and any(one.options for one in asked):
+    if any(one.options for one in asked) and "option_question" not in (model.task.row_names or ("option_question",)):
         raise DataError(f"{model.source}: chooses among its own answers, so the options of questions must be left out")
+    found = model.rows(records, skip=True)
     return found, [dict(line) for line in model.task.predictions(found, lambda id: records[id])]
 
 

@@ -66,10 +66,10 @@ class Tars:
             except (tarfile.TarError, OSError) as error:
                 raise DataError(f"{path}: cannot be read as a tar ({error})", reason="damaged") from error
             self.counts.append(count)
-        if not any(self.counts):
-            raise DataError(f"{self.root / self.pattern}: no sample has one video or picture, and a text")
         for what, number in dropped.items():
             _LOG.warning("%s: left out %d %s", self.root / self.pattern, number, what)
+        if not any(self.counts):
+            raise DataError(f"{self.root / self.pattern}: no sample has one video or picture, and a text")
 
     def _record(
         self, path: Path, name: str, members: list[tarfile.TarInfo], archive: tarfile.TarFile, dropped: Counter[str]

@@ -39,16 +39,25 @@ def bootstrap(values: Floats, clusters: Ids, *, num: int, rng: np.random.Generat
 
 def share(values: Floats, clusters: Ids) -> Figure:
     """The mean of ``values`` (n,), each from 0 to 1, in percent, with Wilson's interval for as many independent cases
-    as these are worth (Kish's design effect; Franco et al. 2019): n where each is a cluster of its own."""
+    as these are worth (Kish's design effect, and Student's t for few clusters: Korn and Graubard 1998): n where each is
+    a cluster of its own; the number of clusters where all values are 0 or all 1, which tell nothing of how alike
+    the cases of a cluster are."""
     n, mean = len(values), float(values.mean())
     own = np.unique(clusters, return_inverse=True)[1]
     num = int(own.max()) + 1
-    off = np.bincount(own, weights=values - mean)
-    variance = num / max(num - 1, 1) * float((off**2).sum()) / n**2
-    alone = mean * (1 - mean) / n
-    worth = n if num == n else min(n, max(1.0, n * alone / variance)) if num > 1 and variance > 0 else num
+    worth = float(num)
+    if 1 < num < n and 0 < mean < 1:
+        off = np.bincount(own, weights=values - mean)
+        variance = num / (num - 1) * float((off**2).sum()) / n**2
+        few = (Z95 / student(num - 1)) ** 2
+        worth = min(n, max(1.0, few * mean * (1 - mean) / max(variance, 1e-12)))
     low, high = wilson(mean * worth, worth)
     return Figure(100 * mean, 100 * low, 100 * high, n)
+
+
+def student(freedom: int) -> float:
+    """The 97.5 % point of Student's t, by Fisher's series (1 % too small for 2 degrees of freedom, 11 % for 1)."""
+    return float(sum(term / freedom**power for power, term in enumerate((Z95, 2.3723, 2.8225, 2.5558, 1.5895))))
 
 
 def wilson(successes: float, n: float) -> tuple[float, float]:

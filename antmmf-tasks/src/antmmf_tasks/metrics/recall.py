@@ -35,8 +35,8 @@ class Recall:
 
     A query's rank is that of its best right answer and counts only wrong candidates above it. Equal scores count by
     expectation over their orders (see ``Ranks``). A video id that comes twice counts once; the order of the rows
-    changes nothing. Intervals are the 2.5th and 97.5th percentile over ``bootstrap`` resamples of the videos, each with
-    all its queries, with ``seed``; 0 for none.
+    changes nothing. Intervals are the 2.5th and 97.5th percentile over ``bootstrap`` resamples of the videos, which
+    are records, each with all its queries, with ``seed``; 0 for none.
 
     Scores are the dot products of the vectors. Of a task that also reads pairs with a cross encoder there are as well
     ``l2/t2v/R1``, by the cross encoder's scores, and ``l1+l2/t2v/R1``, by ``l1_scale`` x dot product + those; where it

@@ -143,7 +143,7 @@ class OptionCollator:
 
 
 def _is_told(record: Record) -> bool:
-    return record.answer is not None or "label" in record.extras
+    return record.answer is not None or record.extras.get("label") is not None
 
 
 def right_option(record: Record, *, must_be_told: bool = True) -> int:
@@ -153,7 +153,11 @@ def right_option(record: Record, *, must_be_told: bool = True) -> int:
     if num < 2:
         raise DataError(f"{record.key}: multiple choice needs two options or more, this question has {num}")
     if label is not None:
-        if label not in range(num) or (answer is not None and record.options[label] != answer):
+        if (
+            type(label) is not int
+            or label not in range(num)
+            or (answer is not None and record.options[label] != answer)
+        ):
             raise DataError(f"{record.key}: label must number an option, the answer if there is one, is {label!r}")
         return int(label)
     if record.answer is None and not must_be_told:

@@ -82,7 +82,7 @@ def load(name: str, *, pretrained: bool, weights_dir: Path | None) -> VisionMode
         if pretrained and not only_shapes():
             whole = _filled(kind, source, is_local, config)
         else:
-            whole = shaped(lambda: kind(config) if own else kind.from_config(config))
+            whole = shaped(lambda: kind(config) if own else kind.from_config(config, dtype="float32"))
     except (OSError, RuntimeError, ValueError) as error:
         if is_local:
             raise CheckpointError(f"hf/{name}: {source} cannot be read: {_first_line(error)}") from error
