@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
 from antmmf import torchvision_shim
 from antmmf.contracts import Assets, Json
 from antmmf.errors import CheckpointError, ComponentError, DataError
@@ -104,7 +105,7 @@ def network(source: Source, config: Any, *, pretrained: bool, optional: tuple[st
     """
     transformers = library()
     if not pretrained or only_shapes():
-        return shaped(lambda: transformers.AutoModel.from_config(config, dtype="float32", **options))
+        return shaped(lambda: transformers.AutoModel.from_config(config, dtype=torch.get_default_dtype(), **options))
     try:
         model, report = transformers.AutoModel.from_pretrained(
             source.place, config=config, local_files_only=source.is_local, output_loading_info=True, **options

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import torch
 from antmmf import torchvision_shim
 from antmmf.errors import CheckpointError, ComponentError, did_you_mean
 from antmmf.pretrained import missing, only_shapes, shaped, stored
@@ -82,7 +83,7 @@ def load(name: str, *, pretrained: bool, weights_dir: Path | None) -> VisionMode
         if pretrained and not only_shapes():
             whole = _filled(kind, source, is_local, config)
         else:
-            whole = shaped(lambda: kind(config) if own else kind.from_config(config, dtype="float32"))
+            whole = shaped(lambda: kind(config) if own else kind.from_config(config, dtype=torch.get_default_dtype()))
     except (OSError, RuntimeError, ValueError) as error:
         if is_local:
             raise CheckpointError(f"hf/{name}: {source} cannot be read: {_first_line(error)}") from error
