@@ -47,14 +47,14 @@ class Accuracy:
     def compute(self) -> dict[str, Figure]:
         """The figures of all questions so far, each once; how many have no right answer is logged."""
         rows = self._store.joined()
+        ids = as_ids(rows["id"])
         if not _told(rows).all():
-            ids = as_ids(rows["id"])
             every, told = (len(np.unique(found)) for found in (ids, ids[_told(rows)]))
             log.info("accuracy: %d of %d questions come without the right answer and do not count", every - told, every)
-        media = as_ids(rows.get("media", rows["id"]))
-        order = np.argsort(as_ids(rows["id"]), kind="stable")
+        kept = distinct(ids)
+        media = as_ids(rows.get("media", rows["id"]))[kept]
         return {
-            name: share(values / 100, media[order[np.searchsorted(as_ids(rows["id"]), part.id, sorter=order)]])
+            name: share(values / 100, media[self._store.row_of(part.id, ids[kept])])
             for part in self.cases()
             for name, values in part.values.items()
         }

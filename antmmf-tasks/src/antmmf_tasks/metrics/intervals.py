@@ -8,11 +8,12 @@ import numpy as np
 from antmmf.contracts import Figure
 from numpy.typing import NDArray
 
+from antmmf_tasks.metrics.rows import Ids
+
 CHUNK_DRAWS = 1 << 20  # draws held at a time
 Z95 = 1.959963984540054
 
 Floats = NDArray[np.float64]
-Ids = NDArray[np.int64]
 
 
 def bootstrap(values: Floats, clusters: Ids, *, num: int, rng: np.random.Generator) -> tuple[Floats, Floats]:

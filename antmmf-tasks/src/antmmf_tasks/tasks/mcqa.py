@@ -153,15 +153,12 @@ def right_option(record: Record, *, must_be_told: bool = True) -> int:
     if num < 2:
         raise DataError(f"{record.key}: multiple choice needs two options or more, this question has {num}")
     if label is not None:
-        if (
-            type(label) is not int
-            or label not in range(num)
-            or (answer is not None and record.options[label] != answer)
-        ):
+        is_option = type(label) is int and label in range(num)
+        if not is_option or answer not in (None, record.options[label]):
             raise DataError(f"{record.key}: label must number an option, the answer if there is one, is {label!r}")
         return int(label)
-    if record.answer is None and not must_be_told:
+    if answer is None and not must_be_told:
         return 0
-    if record.answer not in record.options:
-        raise DataError(f"{record.key}: multiple choice needs the answer among the options, it is {record.answer!r}")
-    return record.options.index(record.answer)
+    if answer not in record.options:
+        raise DataError(f"{record.key}: multiple choice needs the answer among the options, it is {answer!r}")
+    return record.options.index(answer)

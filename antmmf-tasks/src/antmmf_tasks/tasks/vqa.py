@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+from antmmf.assets import ANSWERS
 from antmmf.batch import Batch
 from antmmf.contracts import (
     Assets,
@@ -93,7 +94,7 @@ class Vqa(Task):
 
     def fitting(self, tensors: Mapping[str, Tensor], assets: Mapping[str, Json]) -> Mapping[str, Tensor]:
         """Without the classifier of other answers, even where they are as many."""
-        if assets.get("answers") == self.answers:
+        if assets.get(ANSWERS) == self.answers:
             return tensors
         return {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier.")}
 

@@ -250,6 +250,7 @@ class _Embedding:
 
     def _write_features(self, number: int) -> None:
         import pyarrow as pa
+        import torch
         from antmmf.inference.features import feature_rows
 
         path = self.folder / "features" / f"part-{number:05d}.arrow"
@@ -260,8 +261,6 @@ class _Embedding:
         for id, record in records.items():
             groups.setdefault((record.media, record.start, record.end), []).append(id)
         by_first = {ids[0]: ids for ids in groups.values()}
-        import torch
-
         vision: Any = self.model.task.vision
         tables = []
         with torch.no_grad():
